@@ -1,6 +1,7 @@
 //! A receiver of traces, metrics and logs over OTLP, as a collector is one: it keeps what it is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -87,6 +88,18 @@ struct Received {
     spans: Mutex<Vec<Span>>,
     metrics: Mutex<BTreeSet<Metric>>,
     logs: Mutex<Vec<LogLine>>,
+    /// How many came of each, of metrics those with a number.
+    counts: [AtomicUsize; 3],
+    /// Whether what comes is counted, and not kept.
+    only_counts: bool,
+}
+
+impl Received {
+    /// Counts what came; false when that is all that is wanted.
+    fn keeps(&self, kind: usize, came: usize) -> bool {
+        self.counts[kind].fetch_add(came, Ordering::Relaxed);
+        !self.only_counts
+    }
 }
 
 impl Receiver {
@@ -103,11 +116,27 @@ impl Receiver {
     /// # Errors
     /// Somebody else listens there.
     pub async fn start_at(address: &str) -> Result<Self> {
+        Self::receiving(address, Received::default()).await
+    }
+
+    /// A receiver at this address that keeps nothing, and counts.
+    ///
+    /// # Errors
+    /// Somebody else listens there.
+    pub async fn counting_at(address: &str) -> Result<Self> {
+        let received = Received {
+            only_counts: true,
+            ..Received::default()
+        };
+        Self::receiving(address, received).await
+    }
+
+    async fn receiving(address: &str, received: Received) -> Result<Self> {
         let listener = TcpListener::bind(address)
             .await
             .context("listen for telemetry")?;
         let address = listener.local_addr()?.to_string();
-        let received = Arc::<Received>::default();
+        let received = Arc::new(received);
         let service = Service(Arc::clone(&received));
         let server = Server::builder()
             .add_service(TraceServiceServer::new(service.clone()))
@@ -149,6 +178,14 @@ impl Receiver {
         ]
     }
 
+    /// How many spans, metrics and log lines it has been sent.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let [spans, metrics, lines] = &self.received.counts;
+        let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+        (count(spans), count(metrics), count(lines))
+    }
+
     /// The spans that it has been sent.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
@@ -187,8 +224,14 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let sent = request.into_inner().resource_spans;
+        let scopes = sent.iter().flat_map(|of| &of.scope_spans);
+        let came = scopes.map(|of| of.spans.len()).sum();
+        if !self.0.keeps(0, came) {
+            return Ok(Response::new(ExportTraceServiceResponse::default()));
+        }
         let mut spans = locked(&self.0.spans);
-        for of_process in request.into_inner().resource_spans {
+        for of_process in sent {
             let resource = of(of_process.resource);
             let sent = of_process.scope_spans.into_iter().flat_map(|of| of.spans);
             spans.extend(sent.map(|span| {
@@ -219,8 +262,14 @@ impl MetricsService for Service {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let sent = request.into_inner().resource_metrics;
+        let scopes = sent.iter().flat_map(|of| &of.scope_metrics);
+        let came = scopes.map(|of| of.metrics.len()).sum();
+        if !self.0.keeps(1, came) {
+            return Ok(Response::new(ExportMetricsServiceResponse::default()));
+        }
         let mut metrics = locked(&self.0.metrics);
-        for of_process in request.into_inner().resource_metrics {
+        for of_process in sent {
             let resource = of(of_process.resource);
             let from = resource.get("service.name").cloned().unwrap_or_default();
             let sent = of_process
@@ -239,8 +288,14 @@ impl LogsService for Service {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        let sent = request.into_inner().resource_logs;
+        let scopes = sent.iter().flat_map(|of| &of.scope_logs);
+        let came = scopes.map(|of| of.log_records.len()).sum();
+        if !self.0.keeps(2, came) {
+            return Ok(Response::new(ExportLogsServiceResponse::default()));
+        }
         let mut logs = locked(&self.0.logs);
-        for of_process in request.into_inner().resource_logs {
+        for of_process in sent {
             let resource = of(of_process.resource);
             let sent = of_process
                 .scope_logs
