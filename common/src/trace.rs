@@ -34,6 +34,12 @@ impl TraceParent {
         Some(Self { trace, span, flags })
     }
 
+    /// The same span, for what comes after it and is not to be recorded.
+    #[must_use]
+    pub const fn unsampled(self) -> Self {
+        Self { flags: 0, ..self }
+    }
+
     /// The trace.
     #[must_use]
     pub const fn trace(&self) -> u128 {

@@ -111,7 +111,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if current().is_none() {
+        let Some(caller) = current() else {
+            return Box::pin(self.0.call(request));
+        };
+        if !caller.is_sampled() {
+            // whoever answers is not to record it either
+            put_into(&mut request, &caller);
             return Box::pin(self.0.call(request));
         }
         let method = method_of(&request);
@@ -123,8 +128,8 @@ where
             rpc.method = method,
             rpc.response.status_code = field::Empty,
         );
-        if let Some(value) = of(&span).and_then(|of| HeaderValue::try_from(of.to_string()).ok()) {
-            request.headers_mut().insert(TRACEPARENT, value);
+        if let Some(own) = of(&span) {
+            put_into(&mut request, &own);
         }
         let answer = span.in_scope(|| self.0.call(request));
         let told = span.clone();
@@ -176,6 +181,10 @@ where
         let Some(caller) = caller(request.headers()) else {
             return Box::pin(self.0.call(request));
         };
+        if !caller.is_sampled() {
+            request.extensions_mut().insert(Belongs(caller));
+            return Box::pin(self.0.call(request));
+        }
         let method = method_of(&request);
         let span = tracing::info_span!(
             parent: None,
@@ -199,6 +208,12 @@ where
             answered
         };
         Box::pin(answering.instrument(span))
+    }
+}
+
+fn put_into(request: &mut Request<Body>, caller: &TraceParent) {
+    if let Ok(value) = HeaderValue::try_from(caller.to_string()) {
+        request.headers_mut().insert(TRACEPARENT, value);
     }
 }
 

@@ -21,7 +21,7 @@ use crate::meter::Progress;
 use crate::metrics::{HasSession, StepMetrics, WorkerMetrics};
 use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
-use crate::traces;
+use crate::traces::{self, Allowance};
 
 /// How long a worker that ends tries to give a task or its session back; without an answer that
 /// waits for the session's time to run out.
@@ -62,6 +62,7 @@ pub struct Worker {
     orders: Orders,
     metrics: Arc<WorkerMetrics>,
     has_session: watch::Sender<bool>,
+    allowance: Allowance,
 }
 
 /// One connected life of the worker.
@@ -88,6 +89,7 @@ impl Worker {
             orders: Orders::default(),
             metrics: Arc::default(),
             has_session: watch::Sender::new(false),
+            allowance: Allowance::full(Instant::now()),
         }
     }
 
@@ -284,7 +286,11 @@ impl Worker {
                 order,
                 metrics,
             };
-            let span = traces::of_attempt(attempt.order.as_deref().ok(), &attempt.assignment);
+            let span = traces::of_attempt(
+                attempt.order.as_deref().ok(),
+                &attempt.assignment,
+                &mut self.allowance,
+            );
             let running = async move {
                 attempt.run().await;
                 drop(slot);

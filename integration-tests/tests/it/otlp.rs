@@ -242,6 +242,43 @@ async fn a_run_stays_in_its_trace_when_another_coordinator_leads_and_when_it_is_
 }
 
 #[tokio::test]
+async fn of_tasks_that_come_by_the_thousand_some_are_traced_whole() {
+    // GIVEN a cluster that sends its telemetry
+    let receiver = Receiver::start().await.unwrap();
+    let mut cluster = cluster_of(1, |daemon| send_to(daemon, &receiver)).await;
+    let address = cluster.address(0).to_owned();
+    let worker = cluster.prepare("w1", 16, &address, &[]);
+    send_to(worker, &receiver);
+    worker.start().await.unwrap();
+    // WHEN it runs many tasks that do nothing
+    let pipeline = "version: 1
+name: many
+steps:
+  many: {strategy: {type: noop, tasks: 1500, hold: 0s}}
+";
+    submit(&cluster, &receiver, pipeline).await;
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}");
+    // THEN some of them are traced, on both sides, and say that there were more
+    let spans = spans_with(&receiver, "attempt", 200).await;
+    let named = |name: &str| spans.iter().filter(|span| span.name == name).count();
+    assert!(named("attempt") < 1500, "{}", named("attempt"));
+    let told = until("one that tells of others", LIMIT, async || {
+        let spans = receiver.spans();
+        let told = spans
+            .iter()
+            .any(|span| span.attributes.contains_key("highwater.untraced"));
+        Ok(told.then_some(()))
+    });
+    told.await.unwrap();
+    assert!(
+        named(COMPLETE) <= 2 * named("attempt") + 64,
+        "{}",
+        named(COMPLETE)
+    );
+}
+
+#[tokio::test]
 async fn a_receiver_that_is_away_costs_no_work_and_one_line_of_the_log() {
     // GIVEN one place where nobody listens, and one that takes everything and says nothing
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
