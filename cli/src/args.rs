@@ -43,6 +43,7 @@ pub(crate) use self::targets::{
 };
 pub(crate) use self::validate::ValidateArgs;
 pub(crate) use self::watermarks::WatermarksCommand;
+use crate::token::Token;
 
 /// The folder of the embedded mode's state when none is named.
 pub(crate) const STATE_DIR: &str = ".highwater";
@@ -154,6 +155,19 @@ pub struct Global {
     /// Whom to trust among coordinators, and who we are to them.
     #[command(flatten, next_help_heading = "To a cluster over TLS")]
     pub tls: ClientTlsArgs,
+    /// The file of the token that says to a cluster who you are; HIGHWATER_TOKEN holds one itself
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HIGHWATER_TOKEN_FILE",
+        hide_env_values = true,
+        help_heading = "To a cluster over TLS"
+    )]
+    pub token_file: Option<PathBuf>,
+    /// The token of the environment.
+    #[arg(skip)]
+    pub(crate) token: Token,
 }
 
 /// The verbs.

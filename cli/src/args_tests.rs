@@ -142,6 +142,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
           --tls-cert <FILE>         A certificate of our own, where coordinators ask for one [env: HIGHWATER_TLS_CERT]
           --tls-key <FILE>          The key of that certificate [env: HIGHWATER_TLS_KEY]
           --tls-server-name <NAME>  The name that the coordinators' certificates are for, if not the host [env: HIGHWATER_TLS_SERVER_NAME]
+          --token-file <FILE>       The file of the token that says to a cluster who you are; HIGHWATER_TOKEN holds one itself [env: HIGHWATER_TOKEN_FILE]
 
     Examples:
       highwater advise '${env:SHOP_URL}'      which way to load which table? changes nothing

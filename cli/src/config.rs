@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::args::ColorWhen;
+use crate::token::Token;
 
 /// What the environment says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +19,8 @@ pub struct Environment {
     pub coordinator: Option<String>,
     /// `HIGHWATER_CONTEXT`, if it is not empty.
     pub context: Option<String>,
+    /// `HIGHWATER_TOKEN`, if it is not empty: a secret.
+    pub(crate) token: Token,
     /// `HIGHWATER_ENV`, if it is not empty: the environment of pipeline files.
     pub pipeline_environment: Option<String>,
     /// Where a user's settings are: `XDG_CONFIG_HOME`, else `~/.config`.
@@ -41,6 +44,9 @@ impl Environment {
             is_dumb: value("TERM").is_some_and(|value| value == "dumb"),
             coordinator: value("HIGHWATER_COORDINATOR").and_then(|value| value.into_string().ok()),
             context: value("HIGHWATER_CONTEXT").and_then(|value| value.into_string().ok()),
+            token: value("HIGHWATER_TOKEN").map_or(Token::None, |token| {
+                Token::Given(token.to_string_lossy().into_owned())
+            }),
             pipeline_environment: value("HIGHWATER_ENV").and_then(|value| value.into_string().ok()),
             config_home_by: match value("XDG_CONFIG_HOME") {
                 Some(_) => "XDG_CONFIG_HOME",

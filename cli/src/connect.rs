@@ -19,6 +19,7 @@ use crate::control::{CONTROL_SOCKET, ControlClient, client};
 use crate::embedded::{self, Embedded};
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::token::Token;
 
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub(crate) struct Where {
     pub coordinator: Option<String>,
     /// Whom to trust among them, and who we are to them.
     pub tls: ClientTlsArgs,
+    /// What says there who we are, beside a certificate.
+    pub token: Token,
     /// The name that the user has given the cluster.
     pub context: Option<String>,
     /// The folder of the embedded mode.
@@ -51,6 +54,7 @@ impl Where {
         Self {
             coordinator,
             tls: global.tls.clone(),
+            token: global.token.clone(),
             context: global.context.clone(),
             state: global.state.clone(),
             workers,
@@ -202,6 +206,7 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
 pub(crate) struct Coordinators {
     dialer: Dialer,
     addresses: Vec<String>,
+    token: Token,
     name: String,
 }
 
@@ -228,6 +233,15 @@ impl Coordinators {
             .collect();
         let (dialer, addresses) =
             Dialer::for_addresses(&urls, tls).map_err(|error| wrong(error.to_string()))?;
+        if place.token.is_there() && !dialer.is_secure() {
+            return Err(CliError::new(
+                ExitCode::Usage,
+                "a token is sent over TLS only, and this address is not https",
+            )
+            .at(urls.join(","))
+            .next("--coordinator https://HOST:7070 with --tls-ca FILE, or leave the token out"));
+        }
+        place.token.check()?;
         let name = place
             .context
             .as_ref()
@@ -235,6 +249,7 @@ impl Coordinators {
         Ok(Self {
             dialer,
             addresses,
+            token: place.token.clone(),
             name,
         })
     }
@@ -257,7 +272,7 @@ impl Coordinators {
                     last = found.failure().map(|failure| failed(&failure).at(banner));
                 }
                 Ok(found) => {
-                    let client = client(found.channel);
+                    let client = client(found.channel, self.token.clone());
                     let mut coordinators = self.clone();
                     coordinators.addresses.rotate_left(at);
                     return Ok(Connection {
@@ -341,7 +356,7 @@ async fn attach(socket: &Path) -> Result<Option<ControlClient>, CliError> {
             .at(socket.display().to_string())
             .why(error.to_string())
     })?;
-    Ok(Some(client(channel)))
+    Ok(Some(client(channel, Token::None)))
 }
 
 fn patient(endpoint: Endpoint) -> Endpoint {

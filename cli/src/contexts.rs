@@ -168,6 +168,7 @@ mod tests {
 
     use super::*;
     use crate::args::{Cli, Global};
+    use crate::token::Token;
 
     fn home(text: &str) -> (TempDir, Contexts, Environment) {
         let home = tempfile::tempdir().unwrap();
@@ -191,7 +192,7 @@ mod tests {
     }
 
     const TWO: &str = "contexts: {prod: {coordinator: [https://a:1, https://b:1], tls: {ca: \
-        ca.pem}}, test: {coordinator: [http://t:1]}}";
+        ca.pem}, token_file: me.token}, test: {coordinator: [http://t:1]}}";
 
     #[test]
     fn flags_beat_the_environment_which_beats_what_was_chosen() {
@@ -241,6 +242,17 @@ mod tests {
         .unwrap();
         assert_eq!(prod.tls.ca, Some(home.path().join("highwater/ca.pem")));
         assert_eq!(prod.tls.server_name.as_deref(), Some("c"));
+        // a file that a flag names, then the variable, then what the cluster's own says
+        let beside = home.path().join("highwater/me.token");
+        assert_eq!(prod.token, Token::File(beside));
+        let given = Environment {
+            token: Token::Given("hunter2".to_owned()),
+            ..environment.clone()
+        };
+        let sends = |line: &str| load_order(line, &contexts, &given).unwrap().token;
+        assert_eq!(sends("highwater ls --context prod"), given.token);
+        let flag = sends("highwater ls --context prod --token-file f");
+        assert_eq!(flag, Token::File("f".into()));
         contexts.choose(EMBEDDED).unwrap();
         assert_eq!(goes("highwater ls", &environment), None);
     }

@@ -2,12 +2,16 @@
 
 use highwater_net::trace::CallTraced;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+
+use crate::token::Token;
 
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// The client of the control service.
-pub(crate) type ControlClient = ControlServiceClient<CallTraced<Channel>>;
+pub(crate) type ControlClient =
+    ControlServiceClient<InterceptedService<CallTraced<Channel>, Token>>;
 
 /// The socket of the embedded process, within its folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -25,9 +29,9 @@ pub(crate) enum Need {
     Own,
 }
 
-/// A client whose answers may be as large as documents are.
+/// A client whose answers may be as large as documents are, and whose calls send this token.
 #[must_use]
-pub(crate) fn client(channel: Channel) -> ControlClient {
-    ControlServiceClient::new(CallTraced::over(channel))
+pub(crate) fn client(channel: Channel, token: Token) -> ControlClient {
+    ControlServiceClient::with_interceptor(CallTraced::over(channel), token)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
 }

@@ -9,6 +9,7 @@ use crate::config::Environment;
 use crate::contexts::{Contexts, EMBEDDED};
 use crate::error::CliError;
 use crate::setting::{Said, Whence};
+use crate::token::Token;
 
 /// Where a command goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct Destination {
     pub context: Said,
     /// How the file that names the cluster says to reach it.
     pub tls: ClientTlsConfig,
+    /// The file of the token that is sent there, as that file says.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Destination {
@@ -28,6 +31,7 @@ impl Destination {
             coordinator: (None, whence),
             context: (None, Whence::Default),
             tls: ClientTlsConfig::default(),
+            token_file: None,
         }
     }
 }
@@ -78,7 +82,11 @@ impl Contexts {
                 ..Destination::here(whence)
             });
         }
-        let ContextConfig { coordinator, tls } = self.find(&name)?;
+        let ContextConfig {
+            coordinator,
+            tls,
+            token_file,
+        } = self.find(&name)?;
         let folder = self.folder();
         let beside = |path: Option<PathBuf>| path.map(|path| folder.join(path));
         Ok(Destination {
@@ -93,6 +101,7 @@ impl Contexts {
                 key: beside(tls.key),
                 server_name: tls.server_name,
             },
+            token_file: beside(token_file),
         })
     }
 
@@ -106,10 +115,15 @@ impl Contexts {
             coordinator: (coordinator, _),
             context: (context, _),
             tls,
+            token_file,
         } = self.destination(global, environment)?;
         global.coordinator = coordinator;
         global.context = context.filter(|name| name != EMBEDDED);
         global.tls = std::mem::take(&mut global.tls).over(tls);
+        let given = global.token_file.clone().map(Token::File);
+        let variable = Some(environment.token.clone()).filter(Token::is_there);
+        let named = token_file.map(Token::File);
+        global.token = given.or(variable).or(named).unwrap_or_default();
         Ok(())
     }
 }

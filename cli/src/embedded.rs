@@ -35,6 +35,7 @@ use crate::control::{CONTROL_SOCKET, ControlClient, Need, client as control_clie
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file::PipelineFile;
+use crate::token::Token;
 
 /// The store, within the folder.
 const STORE: &str = "store.db";
@@ -89,7 +90,7 @@ pub(crate) async fn start(
     let (coordinator, handle) = Coordinator::new(Arc::<SqliteStore>::clone(&store), options)
         .map_err(|error| from_coordinator(dir, &error))?;
     let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
-    let client = control_client(channel(dialler.clone()));
+    let client = control_client(channel(dialler.clone()), Token::None);
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (tell, ended) = oneshot::channel();
     let parts = Parts {

@@ -32,6 +32,7 @@ mod setting;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod token;
 mod traced;
 
 pub use args::Cli;

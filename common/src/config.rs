@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::id::PoolName;
+use crate::roles::RolesConfig;
 use crate::spec::parse_duration;
 
 /// `highwater.config.yaml`.
@@ -48,6 +49,8 @@ pub struct CoordinatorConfig {
     pub etcd_user: Option<String>,
     /// The file of that user's password.
     pub etcd_password_file: Option<PathBuf>,
+    /// Who may do what; whoever is let in may do everything where nothing is said.
+    pub roles: Option<RolesConfig>,
     /// Whether steps that move nothing may run.
     pub allow_noop: Option<bool>,
     /// Tasks at once over all runs, of the steps that name such a pool.
@@ -157,6 +160,9 @@ pub struct ContextConfig {
     /// Whom the user trusts among them, and who he is to them.
     #[serde(default)]
     pub tls: ClientTlsConfig,
+    /// The file of the token that says who the user is to them.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Reads a user's configuration file.

@@ -46,6 +46,7 @@ pub mod plan;
 pub mod range;
 pub mod record;
 pub mod retry;
+pub mod roles;
 pub mod saved_plan;
 pub mod schedule;
 pub mod segment;

@@ -343,7 +343,7 @@ fn reached(
 }
 
 /// Whether a name fits a pattern in which `*` stands for any characters.
-fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
         return false;

@@ -26,6 +26,6 @@ pub use leader::{LoadError, TermEnded};
 pub use metrics::observe;
 pub use options::{CoordinatorOptions, SessionOptions};
 pub use service::{
-    ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service,
+    ControlApi, Deadlines, Gate, Gated, WorkerApi, control_service, limited_server, worker_service,
 };
 pub use survey::{StoreSurvey, survey};

@@ -1,6 +1,7 @@
 //! The `highwater-coordinator` daemon: a coordinator over etcd, on a port.
 
 mod etcd_settings;
+mod roles_settings;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -135,10 +136,14 @@ fn main() -> ExitCode {
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
     let file = args.daemon.read_config()?.coordinator;
-    let (tls, peers) = args
+    let (mut tls, peers) = args
         .tls
         .settle(file.tls.clone())
         .map_err(|error| Ending::usage(with_causes(&error)))?;
+    let roles = file.roles.clone();
+    if let Some(roles) = &roles {
+        roles_settings::check(roles, tls.as_mut())?;
+    }
     let (etcd_tls, login) = args.to_etcd.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());
     let etcd =
@@ -198,6 +203,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         sessions,
         allow_noop: args.allow_noop || file.allow_noop.unwrap_or(false),
         pools: file.pools.unwrap_or_default(),
+        roles,
         is_exclusive: false,
     };
     let admin = args.admin.settle(file.admin_listen)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_common::id::PoolName;
+use highwater_common::roles::RolesConfig;
 use highwater_net::Dialer;
 
 /// Times of worker sessions.
@@ -59,6 +60,8 @@ pub struct CoordinatorOptions {
     pub allow_noop: bool,
     /// Tasks at once over all runs, of the steps that name such a pool.
     pub pools: BTreeMap<PoolName, u32>,
+    /// Who may do what; `None` lets whoever reaches the services do everything.
+    pub roles: Option<RolesConfig>,
     /// Whether the store admits one process: then whoever held a lease before this one started is
     /// gone for certain, and the workers of that process, being all there are, count as carrying
     /// every label.
@@ -74,6 +77,7 @@ impl Default for CoordinatorOptions {
             sessions: SessionOptions::default(),
             allow_noop: false,
             pools: BTreeMap::new(),
+            roles: None,
             is_exclusive: false,
         }
     }
@@ -128,6 +132,7 @@ impl CoordinatorOptions {
                 "the pool {name} of 0 tasks lets none of its steps run: 1 is the least"
             ));
         }
+        problems.extend(self.roles.iter().flat_map(RolesConfig::problems));
         problems
     }
 }

@@ -40,6 +40,9 @@ pub struct ServerTls {
     /// The file of the authorities that have to have signed a caller's certificate; without one,
     /// nobody is asked for any.
     pub client_authority: Option<PathBuf>,
+    /// Whether a caller without any certificate is let in all the same: he says otherwise who he is.
+    /// One that is shown has to be signed nonetheless.
+    pub is_certificate_optional: bool,
 }
 
 /// Files that TLS cannot be made of.
@@ -159,14 +162,17 @@ impl ServerTls {
             None => config.with_no_client_auth(),
             Some(path) => {
                 let authorities = Arc::new(authorities(path)?);
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(authorities, provider).build();
+                let mut verifier =
+                    WebPkiClientVerifier::builder_with_provider(authorities, provider);
+                if self.is_certificate_optional {
+                    verifier = verifier.allow_unauthenticated();
+                }
                 let refused =
                     |error: rustls::server::VerifierBuilderError| TlsFileError::Authority {
                         path: path.clone(),
                         why: error.to_string(),
                     };
-                config.with_client_cert_verifier(verifier.map_err(refused)?)
+                config.with_client_cert_verifier(verifier.build().map_err(refused)?)
             }
         };
         let (chain, key) = self.identity.read()?;

@@ -156,6 +156,7 @@ impl ServerTlsArgs {
             Some(identity) => Some(ServerTls {
                 identity,
                 client_authority,
+                is_certificate_optional: false,
             }),
             None if authority.is_some() => return Err(IncompleteTls::Certificate.into()),
             None => None,

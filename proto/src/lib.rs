@@ -46,3 +46,7 @@ pub const OPERATOR_METADATA: &str = "highwater-operator";
 
 /// Metadata of a call that a follower passed on: it is not passed on again.
 pub const RELAYED_METADATA: &str = "highwater-relayed";
+
+/// Metadata of a call that a coordinator passed on: the roles of whoever made it, as that coordinator
+/// found them out. Of anybody else it says nothing.
+pub const VOUCHED_METADATA: &str = "highwater-vouched";

@@ -82,6 +82,11 @@ fn settings(context: &Context<'_>) -> Result<Vec<Setting>, CliError> {
                     setting.whence = destination.coordinator.1.clone();
                 }
             }
+            "token-file" if is_silent && destination.token_file.is_some() => {
+                let file = destination.token_file.as_ref();
+                setting.value = file.map(|file| file.display().to_string());
+                setting.whence = destination.coordinator.1.clone();
+            }
             _ => {}
         }
         // A person's name is taken from the machine where nobody says another one.
@@ -95,6 +100,14 @@ fn settings(context: &Context<'_>) -> Result<Vec<Setting>, CliError> {
             continue;
         }
         settings.push(setting);
+    }
+    // What it is, is nobody's business but the cluster's.
+    if environment.token.is_there() {
+        settings.push(Setting {
+            name: "token".to_owned(),
+            value: Some("(not shown)".to_owned()),
+            whence: Whence::Variable("HIGHWATER_TOKEN".to_owned()),
+        });
     }
     settings.push(Setting {
         name: "env".to_owned(),

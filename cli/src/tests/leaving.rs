@@ -26,7 +26,7 @@ async fn own_process() -> (
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (end, ended) = oneshot::channel();
     let embedded = Embedded {
-        client: client(channel),
+        client: client(channel, crate::token::Token::None),
         drain: drain.clone(),
         stop: stop.clone(),
         ended,

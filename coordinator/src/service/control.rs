@@ -19,11 +19,12 @@ use tonic::{Request, Response, Status};
 use crate::coordinator::CoordinatorHandle;
 use crate::engine::{Chosen, cluster_document, plan_document, run_summary, tasks_document};
 use crate::error::ServiceError;
-use crate::leader::{Request as Ask, Submission, Verdict, WorkerAction};
+use crate::leader::{Request as Ask, Submission, Verdict};
 
 use super::documents::{document_of, encode};
-use super::errands::check_errand;
-use super::finding::{check_selection, find_run, link, read_step};
+use super::errands::{check_errand, permit_submission};
+use super::finding::{check_selection, find_run, find_to_act, read_step};
+use super::gate::Permit;
 use super::limits::Watches;
 use super::operator::{audit, operator, selections, word};
 use super::relay;
@@ -31,6 +32,7 @@ use super::saved_plans::{saved_plan, to_save};
 use super::schedules;
 use super::submissions::spec_of;
 use super::watching::Board;
+use super::workers;
 
 /// Tasks that one listing holds at the most.
 const TASKS_MAX: usize = 500;
@@ -79,6 +81,7 @@ impl ControlService for ControlApi {
         }
         let by = operator(request.metadata(), request.extensions());
         let trace = highwater_net::trace::of_call(request.extensions());
+        let permit = Permit::of(request.extensions());
         let request = request.into_inner();
         let spec = spec_of(&self.handle, &request.spec, &request.base_dir)?;
         if request.adopt && !request.plan_only {
@@ -92,6 +95,7 @@ impl ControlService for ControlApi {
         if let Some(errand) = &errand {
             check_errand(errand, request.plan_only, &spec)?;
         }
+        permit_submission(&permit, request.adopt, errand.as_ref(), &spec.name)?;
         let saved = saved_plan(&request.saved_plan, request.plan_only, &spec)?;
         let is_of_all = request.adopt || errand.is_some() || saved.is_some();
         check_selection(&request.selection, is_of_all, &spec)?;
@@ -228,9 +232,9 @@ impl ControlService for ControlApi {
             return answer.map_err(relay::passed_back);
         }
         let word = word(&request, request.get_ref().reason.clone());
+        let permit = Permit::of(request.extensions());
         let request = request.into_inner();
-        let run = self.find(request.run).await?;
-        link(&self.handle, run).await;
+        let run = find_to_act(&self.handle, request.run, &permit, "Retry").await?;
         let selections = selections(&request.step).map_err(ServiceError::from)?;
         let verdict = match (request.applied, request.accept) {
             (Some(true), _) => Some(Verdict::Applied),
@@ -259,8 +263,9 @@ impl ControlService for ControlApi {
             return answer.map_err(relay::passed_back);
         }
         let word = word(&request, request.get_ref().reason.clone());
-        let run = self.find(request.into_inner().run).await?;
-        link(&self.handle, run).await;
+        let permit = Permit::of(request.extensions());
+        let run = request.into_inner().run;
+        let run = find_to_act(&self.handle, run, &permit, "Cancel").await?;
         let mut version = self.handle.version();
         self.handle
             .ask(|reply| Ask::Cancel { run, word, reply })
@@ -285,9 +290,9 @@ impl ControlService for ControlApi {
             return answer.map_err(relay::passed_back);
         }
         let word = word(&request, request.get_ref().reason.clone());
+        let permit = Permit::of(request.extensions());
         let request = request.into_inner();
-        let run = self.find(request.run).await?;
-        link(&self.handle, run).await;
+        let run = find_to_act(&self.handle, request.run, &permit, "Control").await?;
         let control = Control::from_json(&request.control)
             .map_err(|why| ServiceError::from(FieldError::new("control", why)))?;
         self.handle
@@ -435,27 +440,7 @@ impl ControlService for ControlApi {
             let answer = leader.set_worker(relay::passed_on(request)).await;
             return answer.map_err(relay::passed_back);
         }
-        let word = word(&request, String::new());
-        let request = request.into_inner();
-        let action = match request.action() {
-            pb::set_worker_request::Action::Unspecified => {
-                return Err(Status::invalid_argument(
-                    "action: what is the worker to do?",
-                ));
-            }
-            pb::set_worker_request::Action::Cordon => WorkerAction::Cordon,
-            pb::set_worker_request::Action::Uncordon => WorkerAction::Uncordon,
-            pb::set_worker_request::Action::Drain => WorkerAction::Drain,
-        };
-        let worker = request.worker;
-        self.handle
-            .ask(|reply| Ask::SetWorker {
-                worker,
-                action,
-                word,
-                reply,
-            })
-            .await?;
+        workers::set(&self.handle, request).await?;
         self.get_cluster(Request::new(pb::GetClusterRequest {}))
             .await
     }

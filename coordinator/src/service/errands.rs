@@ -1,10 +1,13 @@
 //! What a person may ask of the targets beside a run: checked before a run is begun for it.
 
 use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Resync, Undo};
-use highwater_common::id::StepName;
+use highwater_common::id::{PipelineName, StepName};
+use highwater_common::roles::Role;
 use highwater_common::spec;
 use highwater_proto::convert::FieldError;
+use tonic::Status;
 
+use super::gate::Permit;
 use crate::error::ServiceError;
 
 /// Refuses an errand that no step of the spec can do.
@@ -66,4 +69,31 @@ pub(super) fn check_errand(
         Some(_) => wrong("the step moves no rows, so no ledger knows it"),
         None => Ok(()),
     }
+}
+
+/// Refuses what its caller may not submit of this pipeline. Whoever takes back what was loaded, or over
+/// what belongs to another cluster, is an admin.
+pub(super) fn permit_submission(
+    permit: &Permit,
+    adopts: bool,
+    errand: Option<&Errand>,
+    pipeline: &PipelineName,
+) -> Result<(), Status> {
+    if adopts {
+        return permit.check("an adoption", Role::Admin, None);
+    }
+    let (what, needs) = match errand {
+        None => ("Submit", Role::Operator),
+        Some(
+            Errand::Show { .. }
+            | Errand::Standing { .. }
+            | Errand::Clean(Clean { drops: false, .. }),
+        ) => ("a look at targets", Role::Operator),
+        Some(Errand::Clean(Clean { drops: true, .. })) => ("dropping tables", Role::Admin),
+        Some(Errand::Forget(_)) => ("forgetting receipts", Role::Admin),
+        Some(Errand::Undo(_)) => ("undoing a swap", Role::Admin),
+        Some(Errand::PlaceWatermark(_)) => ("placing a watermark", Role::Admin),
+        Some(Errand::Resync(_)) => ("a log begun anew", Role::Admin),
+    };
+    permit.check(what, needs, Some(pipeline))
 }

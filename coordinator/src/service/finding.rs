@@ -1,12 +1,14 @@
 //! What of what the leader knows a caller means by a text.
 
 use highwater_common::id::{RunId, StepName};
+use highwater_common::roles::Role;
 use highwater_common::spec::Spec;
 use highwater_net::trace;
 use highwater_proto::convert::FieldError;
 use tonic::Status;
 use tracing::Span;
 
+use super::gate::Permit;
 use crate::coordinator::CoordinatorHandle;
 use crate::error::ServiceError;
 use crate::leader::{Leader, chosen_steps};
@@ -40,7 +42,7 @@ pub(super) fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceErro
 }
 
 /// Says of the call's span which run's trace it goes on with.
-pub(super) async fn link(handle: &CoordinatorHandle, run: RunId) {
+async fn link(handle: &CoordinatorHandle, run: RunId) {
     if trace::current().is_none() {
         return;
     }
@@ -51,6 +53,26 @@ pub(super) async fn link(handle: &CoordinatorHandle, run: RunId) {
     if let Ok(Some(begun)) = known.await {
         trace::link(&Span::current(), &begun);
     }
+}
+
+/// The run that a text means, for who wants to act on it, if he may act on its pipeline.
+pub(super) async fn find_to_act(
+    handle: &CoordinatorHandle,
+    text: String,
+    permit: &Permit,
+    what: &str,
+) -> Result<RunId, Status> {
+    let (run, pipeline) = handle
+        .look(move |leader| {
+            let id = find_run(leader, &text)?;
+            let run = leader.cluster().runs.get(&id);
+            let run = run.ok_or(ServiceError::UnknownRun(text))?;
+            Ok((id, run.record.pipeline.clone()))
+        })
+        .await?;
+    permit.check(what, Role::Operator, Some(&pipeline))?;
+    link(handle, run).await;
+    Ok(run)
 }
 
 /// The step of a request; empty means all.

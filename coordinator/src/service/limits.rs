@@ -19,6 +19,7 @@ use tower::Service;
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
 
+use super::gate::Gate;
 use crate::coordinator::CoordinatorHandle;
 
 /// The largest message that is taken, in bytes: the facts of a table of 2,000 columns, which are 2
@@ -52,12 +53,13 @@ const CALL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// on without its caller.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// A server within these limits. A watched run is no call that ends: only its beginning has a
+/// What stands before every call, the innermost first.
+type Layers = Stack<Gate, Stack<Deadlines, Stack<ServeTraced, Identity>>>;
+
+/// A server within these limits, which lets in whom the roles let in. A watched run is no call that ends: only its beginning has a
 /// deadline.
 #[must_use]
-pub fn limited_server(
-    handle: &CoordinatorHandle,
-) -> Server<Stack<Deadlines, Stack<ServeTraced, Identity>>> {
+pub fn limited_server(handle: &CoordinatorHandle) -> Server<Layers> {
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_WAIT_MAX))
@@ -68,6 +70,7 @@ pub fn limited_server(
         .layer(Deadlines {
             pull: handle.options().sessions.pull_wait + CALL_WAIT_MAX,
         })
+        .layer(Gate::new(handle.options().roles.clone()))
 }
 
 /// Gives each call its deadline.

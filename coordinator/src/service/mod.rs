@@ -4,6 +4,7 @@ mod control;
 mod documents;
 mod errands;
 mod finding;
+mod gate;
 mod limits;
 mod operator;
 mod relay;
@@ -12,12 +13,14 @@ mod schedules;
 mod submissions;
 mod watching;
 mod worker;
+mod workers;
 
 use highwater_proto::v1::control_service_server::ControlServiceServer;
 use highwater_proto::v1::worker_service_server::WorkerServiceServer;
 
 use crate::coordinator::CoordinatorHandle;
 pub use control::ControlApi;
+pub use gate::{Gate, Gated};
 use limits::{ANSWER_BYTES_MAX, REQUEST_BYTES_MAX};
 pub use limits::{Deadlines, limited_server};
 pub use worker::WorkerApi;

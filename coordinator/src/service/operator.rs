@@ -5,6 +5,7 @@ use std::sync::Arc;
 use highwater_common::document::{ActionDocument, AuditDocument};
 use highwater_common::id::RunId;
 use highwater_common::record::AuditRecord;
+use highwater_common::roles::Principal;
 use highwater_common::selection::{Selection, SelectionError};
 use highwater_net::Caller;
 use highwater_proto::convert::records::StoredRecord as _;
@@ -21,6 +22,8 @@ use crate::store::keys::{RecordKey, prefix};
 const NAME_CHARS_MAX: usize = 100;
 /// Stands behind a name that a certificate proves, and behind no other.
 const PROVEN: &str = "(certificate)";
+/// Stands behind the name of a token.
+const BY_TOKEN: &str = "(token)";
 /// Records that one answer holds at the most.
 const AUDITS_MAX: usize = 1_000;
 
@@ -32,9 +35,12 @@ pub(super) fn word<T>(request: &Request<T>, reason: String) -> Word {
     }
 }
 
-/// Who asks: the name in the certificate of the connection, which was checked; or else the one that
-/// the caller gives, which proves nothing. A follower that passes a call on says who asked it.
+/// Who asks: whom the gate has let in; or, where there are no roles, the name in the certificate of the
+/// connection, which was checked; or else the one that the caller gives, which proves nothing. A follower that passes a call on says who asked it.
 pub(super) fn operator(metadata: &MetadataMap, extensions: &Extensions) -> String {
+    if let Some(principal) = extensions.get::<Arc<Principal>>() {
+        return principal.who.clone();
+    }
     let given = metadata.get(OPERATOR_METADATA);
     let given = given.and_then(|name| name.to_str().ok()).map(printable);
     let given = given.filter(|name| !name.is_empty());
@@ -45,11 +51,20 @@ pub(super) fn operator(metadata: &MetadataMap, extensions: &Extensions) -> Strin
         // Whoever passes a call on vouches for what he says of it.
         Some(name) if is_passed_on => format!("{given}, passed on by {}", printable(name)),
         Some(name) => format!("{} {PROVEN}", printable(name)),
-        None => given.replace(PROVEN, "").trim_end().to_owned(),
+        None => unproven(&given),
     }
 }
 
-fn printable(name: &str) -> String {
+/// A name without what stands behind those that are proved, as often as it is in there.
+fn unproven(name: &str) -> String {
+    let mut name = name.to_owned();
+    while name.contains(PROVEN) || name.contains(BY_TOKEN) {
+        name = name.replace(PROVEN, "").replace(BY_TOKEN, "");
+    }
+    name.trim_end().to_owned()
+}
+
+pub(super) fn printable(name: &str) -> String {
     let shown = name.chars().filter(|character| !character.is_control());
     shown.take(NAME_CHARS_MAX).collect()
 }

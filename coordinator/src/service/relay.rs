@@ -2,10 +2,12 @@
 //! leads.
 
 use std::error::Error as _;
+use std::sync::Arc;
 
+use highwater_common::roles::Principal;
 use highwater_net::trace::CallTraced;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
-use highwater_proto::{OPERATOR_METADATA, RELAYED_METADATA};
+use highwater_proto::{OPERATOR_METADATA, RELAYED_METADATA, VOUCHED_METADATA};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -47,7 +49,7 @@ pub(super) fn leader(
 }
 
 /// The call as it is passed on: with its own metadata and its deadline, and marked; and with the name
-/// of whoever made it.
+/// of whoever made it, and what he may do, if that was found out.
 pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
     let by = operator(request.metadata(), request.extensions());
     // A name that no metadata can hold is left out, and somebody asked.
@@ -55,6 +57,13 @@ pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
         request.metadata_mut().insert(OPERATOR_METADATA, by);
     } else {
         request.metadata_mut().remove(OPERATOR_METADATA);
+    }
+    // Nobody but the gate says what he may do.
+    request.metadata_mut().remove(VOUCHED_METADATA);
+    let vouched = request.extensions().get::<Arc<Principal>>();
+    let vouched = vouched.and_then(|principal| principal.vouched().parse().ok());
+    if let Some(vouched) = vouched {
+        request.metadata_mut().insert(VOUCHED_METADATA, vouched);
     }
     request
         .metadata_mut()

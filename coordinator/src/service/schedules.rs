@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use highwater_common::document::SchedulesDocument;
 use highwater_common::id::PipelineName;
+use highwater_common::roles::Role;
 use highwater_proto::convert::FieldError;
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::control_schedule_request::Action;
 use tonic::{Request, Response, Status};
 
 use super::documents::{document_of, encode};
+use super::gate::Permit;
 use super::operator::word;
 use super::submissions::spec_of;
 use crate::coordinator::CoordinatorHandle;
@@ -25,9 +27,11 @@ pub(super) async fn set(
     request: Request<pb::SetScheduleRequest>,
 ) -> Result<Response<pb::Document>, Status> {
     let word = word(&request, request.get_ref().reason.clone());
+    let permit = Permit::of(request.extensions());
     let request = request.into_inner();
     let spec = spec_of(handle, &request.spec, &request.base_dir)?;
     let pipeline = spec.name.clone();
+    permit.check("SetSchedule", Role::Operator, Some(&pipeline))?;
     if spec.schedule.is_none() {
         return Err(ServiceError::NoSchedule(pipeline).into());
     }
@@ -46,6 +50,7 @@ pub(super) async fn control(
     request: Request<pb::ControlScheduleRequest>,
 ) -> Result<Response<pb::Document>, Status> {
     let word = word(&request, request.get_ref().reason.clone());
+    let permit = Permit::of(request.extensions());
     let request = request.into_inner();
     let action = match request.action() {
         Action::Unspecified => {
@@ -59,6 +64,7 @@ pub(super) async fn control(
         Action::Remove => ScheduleAction::Remove,
     };
     let pipeline = pipeline_of(&request.pipeline)?;
+    permit.check("ControlSchedule", Role::Operator, Some(&pipeline))?;
     match act(handle, &pipeline, action, word).await? {
         Some((run, _)) => {
             let document = document_of(handle, run).await?;

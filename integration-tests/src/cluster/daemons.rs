@@ -40,6 +40,9 @@ pub struct ClusterOptions {
     pub authority: Option<Arc<Authority>>,
     /// The name that the coordinators' certificates are for, when it is not their address.
     pub server_name: Option<String>,
+    /// The coordinators' `roles`, as YAML. The command shows the certificate `client` then, a worker
+    /// that of `worker`.
+    pub roles: Option<String>,
 }
 
 impl Default for ClusterOptions {
@@ -54,6 +57,7 @@ impl Default for ClusterOptions {
             etcd_quota: None,
             authority: None,
             server_name: None,
+            roles: None,
         }
     }
 }
@@ -141,6 +145,13 @@ impl Daemons {
                 key.as_ref(),
             ]);
         }
+        if let Some(roles) = &self.options.roles {
+            let config = self.file(
+                "roles.config.yaml",
+                &format!("coordinator: {{roles: {roles}}}\n"),
+            )?;
+            daemon.args([OsStr::new("--config"), config.as_ref()]);
+        }
         self.coordinators.push(daemon);
         self.addresses.push(address);
         Ok(self.coordinators.len() - 1)
@@ -160,11 +171,17 @@ impl Daemons {
     /// The flags that a worker or the command needs to be let in and to trust who answers.
     #[must_use]
     pub fn tls_flags(&self) -> Vec<OsString> {
+        self.tls_flags_of("client")
+    }
+
+    /// The same, for whoever shows the certificate of this name.
+    #[must_use]
+    pub fn tls_flags_of(&self, name: &str) -> Vec<OsString> {
         let Some((authority, (certificate, key))) = self
             .options
             .authority
             .as_ref()
-            .and_then(|authority| Some((authority, authority.sign("client").ok()?)))
+            .and_then(|authority| Some((authority, authority.sign(name).ok()?)))
         else {
             return Vec::new();
         };
@@ -232,7 +249,10 @@ impl Daemons {
             &slots.to_string(),
             "--allow-noop",
         ]);
-        daemon.args(self.tls_flags());
+        daemon.args(match self.options.roles {
+            Some(_) => self.tls_flags_of("worker"),
+            None => self.tls_flags(),
+        });
         for (name, value) in env {
             daemon.env(name, value);
         }

@@ -60,6 +60,7 @@ mod refreshes;
 mod refusals;
 mod release;
 mod renames;
+mod roles;
 mod saved_plans;
 mod schedules;
 mod scripts;

@@ -63,12 +63,14 @@ async fn calls_go_in_the_clear_over_tls_and_with_certificates_on_both_sides() {
     let (tls, _) = serve(Some(ServerTls {
         identity: identity.clone(),
         client_authority: None,
+        is_certificate_optional: false,
     }))
     .await;
     assert!(call(tls, Some(trusted(&authority))).await.0.is_ok());
     let (mutual, _) = serve(Some(ServerTls {
         identity,
         client_authority: Some(authority.file()),
+        is_certificate_optional: false,
     }))
     .await;
     let known = ClientTls {
@@ -92,6 +94,7 @@ async fn whatever_is_wrong_with_a_certificate_is_said_in_words() {
     let (server, _) = serve(Some(ServerTls {
         identity,
         client_authority: Some(authority.file()),
+        is_certificate_optional: false,
     }))
     .await;
     let (clear, _) = serve(None).await;
@@ -146,6 +149,7 @@ async fn changed_files_are_read_again_and_files_that_cannot_be_used_change_nothi
     let (server, _) = serve(Some(ServerTls {
         identity: identity.clone(),
         client_authority: None,
+        is_certificate_optional: false,
     }))
     .await;
     assert!(call(server, Some(trusted(&former))).await.0.is_ok());
@@ -168,6 +172,7 @@ fn files_that_cannot_be_used_are_named() {
         let error = ServerTls {
             identity,
             client_authority,
+            is_certificate_optional: false,
         }
         .read()
         .expect_err("refused");
