@@ -161,16 +161,56 @@ def test_grace_exceeds_drain(helm):
         ({"etcd": {"endpoints": []}}, "name the members of etcd"),
         ({"etcd": {"existingSecret": {"tls": ""}}}, "names the secret"),
         ({"etcd": {"endpoints": ["http://etcd:2379"]}}, "is http"),
-        ({"tls": {"mode": "existingSecret", "existingSecret": {"worker": "w"}}}, "tls.existingSecret.coordinator"),
+        (
+            {
+                "coordinator": {"auth": {"mode": "none", "existingSecret": ""}},
+                "tls": {"mode": "existingSecret", "existingSecret": {"worker": "w"}},
+            },
+            "tls.existingSecret.coordinator",
+        ),
         ({"workers": {"groups": {"fast": {"labels": {"group": "x"}}}}}, "the group's name"),
         ({"workers": {"groups": {"fast": {"autoscaling": {"min": 13}}}}}, "min exceeds max"),
         ({"metrics": {"serviceMonitor": {"enabled": False}}}, "metrics.serviceMonitor"),
+        ({"tls": {"mode": "disabled", "allowInsecure": True}}, "nobody proves anything"),
+        ({"coordinator": {"auth": {"existingSecret": "", "certificates": {"admin": []}}}}, "nobody could begin a run"),
+        ({"coordinator": {"auth": {"mode": "none"}}}, "coordinator.auth.mode: token"),
+        (
+            {"tls": {"mode": "existingSecret", "existingSecret": {"coordinator": "c", "worker": "w"}}},
+            "name those of worker and coordinator",
+        ),
     ],
     ids=str,
 )
 def test_what_cannot_work_is_refused_with_the_way_out(values, why):
     with pytest.raises(Refused, match=why):
         with_values("external", values)
+
+
+def roles_of(found):
+    config = of_kind("ConfigMap", found)["r-highwater-coordinator"]["data"]["highwater.config.yaml"]
+    return yaml.safe_load(config)["coordinator"].get("roles")
+
+
+def test_roles_know_the_certificates_of_the_release_and_nobody_else():
+    found = objects("external")
+    names = {name: o["spec"]["dnsNames"][0] for name, o in of_kind("Certificate", found).items()}
+    assert roles_of(found) == {
+        "viewer": [names["r-highwater-client"]],
+        "operator": [],
+        "admin": ["root.example.com"],
+        "worker": [names["r-highwater-worker"]],
+        "coordinator": [names["r-highwater-coordinator"]],
+        "tokens_file": "/etc/highwater/tokens/tokens",
+    }
+    pod = of_kind("Deployment", found)["r-highwater-coordinator"]["spec"]["template"]["spec"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["tokens"] == "/etc/highwater/tokens"
+    secrets = {volume["name"]: volume.get("secret") for volume in pod["volumes"]}
+    assert secrets["tokens"]["secretName"] == "tokens"
+    # a worker never sees it, and where nobody asks for roles there are none
+    assert "tokens" not in str(of_kind("Deployment", found)["r-highwater-worker-default"])
+    for shape in SHAPES:
+        assert (roles_of(objects(shape)) is None) == (shape != "external")
 
 
 def immutable(o):

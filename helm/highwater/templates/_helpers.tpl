@@ -237,3 +237,33 @@ livenessProbe:
     items: [{key: password, path: password}]
 {{- end }}
 {{- end -}}
+
+{{/* The secret of the file of tokens; empty where nobody has any. */}}
+{{- define "highwater.tokensSecret" -}}
+{{- if eq .Values.coordinator.auth.mode "token" }}{{ .Values.coordinator.auth.existingSecret }}{{ end -}}
+{{- end -}}
+
+{{/* The name of a certificate that cert-manager makes for a part: the first that it is for. */}}
+{{- define "highwater.certificateName" -}}
+{{- if eq .part "coordinator" -}}
+{{- include "highwater.coordinatorHost" .root -}}
+{{- else -}}
+{{- printf "%s.%s.%s" .part (include "highwater.name" .root) .root.Release.Namespace -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Who may do what, as JSON; empty where everybody may do everything. */}}
+{{- define "highwater.roles" -}}
+{{- if eq .Values.coordinator.auth.mode "token" -}}
+{{- $roles := dict -}}
+{{- range $role, $names := .Values.coordinator.auth.certificates }}{{ $_ := set $roles $role $names }}{{ end -}}
+{{- if eq .Values.tls.mode "certManager" -}}
+{{- range $role, $part := dict "viewer" "client" "worker" "worker" "coordinator" "coordinator" -}}
+{{- $own := include "highwater.certificateName" (dict "root" $ "part" $part) -}}
+{{- $_ := set $roles $role (append (get $roles $role | default list) $own) -}}
+{{- end -}}
+{{- end -}}
+{{- if include "highwater.tokensSecret" . }}{{ $_ := set $roles "tokens_file" "/etc/highwater/tokens/tokens" }}{{ end -}}
+{{- $roles | toJson -}}
+{{- end -}}
+{{- end -}}
