@@ -42,6 +42,13 @@ impl Progress {
         }
     }
 
+    /// A commit has come to this: `committed`, `replayed`, `fenced`, `superseded` or `unknown`.
+    pub(crate) fn count_commit(&self, result: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.committed(result);
+        }
+    }
+
     /// Whether one more chunk has a span.
     pub(crate) fn may_trace_chunk(&self) -> bool {
         self.chunks_traced.fetch_add(1, Ordering::Relaxed) < SPANS_MAX

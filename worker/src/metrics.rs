@@ -23,6 +23,7 @@ pub struct WorkerMetrics {
     duration: Histogram<f64>,
     rows: Counter<u64>,
     bytes: Counter<u64>,
+    commits: Counter<u64>,
     sessions: Counter<u64>,
     names: Mutex<StepNames>,
     /// How far the steps that follow a log are behind it, and what their slots keep, in bytes: while
@@ -118,6 +119,10 @@ impl WorkerMetrics {
                 .u64_counter("bytes") // the unit is the name already
                 .with_description("Bytes that were read, and bytes of tasks that were completed")
                 .build(),
+            commits: meter
+                .u64_counter("commits")
+                .with_description("Commits, and claims of what was committed, by what came of them")
+                .build(),
             sessions: meter
                 .u64_counter("worker_sessions")
                 .with_description("Sessions that this worker began")
@@ -174,6 +179,11 @@ impl StepMetrics {
     pub(crate) fn read(&self, more: Receipt) {
         self.of.rows.add(more.rows, &self.read);
         self.of.bytes.add(more.bytes, &self.read);
+    }
+
+    /// A commit has come to this, or a claim has found one.
+    pub(crate) fn committed(&self, result: &'static str) {
+        self.of.commits.add(1, &[KeyValue::new("result", result)]);
     }
 
     /// An attempt has ended; without an outcome it was ended from outside.

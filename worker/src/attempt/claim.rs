@@ -107,7 +107,10 @@ pub(super) async fn claim_of(
             failpoint::hit_on("attempt::after_claim", &context.worker).await?;
             Ok(Claiming::Held(claimed))
         }
-        ClaimOutcome::Committed(receipt) => Ok(Claiming::Over(Outcome::Committed(receipt))),
+        ClaimOutcome::Committed(receipt) => {
+            cx.progress.count_commit("replayed"); // by an attempt before, whose answer was lost
+            Ok(Claiming::Over(Outcome::Committed(receipt)))
+        }
         ClaimOutcome::Superseded => superseded(context, target).await.map(Claiming::Over),
         ClaimOutcome::Fenced { newer } => Ok(Claiming::Over(Outcome::Fenced { newer })),
         ClaimOutcome::SpecChanged => Err(spec_changed()),

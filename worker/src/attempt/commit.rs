@@ -54,15 +54,25 @@ async fn commit_or_ask(
     let context = cx.of;
     let asked = || ask_ledger(context, target, cx.assignment);
     let GuardOutcome::Holds(guarded) = guarded else {
-        return asked().await.map(Committing::Over);
+        let outcome = asked().await?;
+        cx.progress.count_commit(match outcome {
+            Outcome::Committed(_) => "replayed",
+            Outcome::Superseded { .. } => "superseded",
+            _ => "fenced",
+        });
+        return Ok(Committing::Over(outcome));
     };
     failpoint::hit_on("attempt::before_commit", &context.worker).await?;
     let committed = committed_or_unknown(context, guarded).await?;
     failpoint::hit_on("attempt::after_commit", &context.worker).await?;
     match committed {
-        CommitOutcome::Committed(claimed) => Ok(Committing::Committed(claimed)),
+        CommitOutcome::Committed(claimed) => {
+            cx.progress.count_commit("committed");
+            Ok(Committing::Committed(claimed))
+        }
         CommitOutcome::Refused(error) => Err(error.into()),
         CommitOutcome::Unknown(error) => {
+            cx.progress.count_commit("unknown");
             let task = &cx.assignment.task;
             tracing::warn!(%task, %error, "a commit's answer was lost: asking the ledger");
             let outcome = asked().await;
