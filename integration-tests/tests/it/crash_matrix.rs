@@ -20,7 +20,7 @@ use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
 use place::{
-    ATTEMPT, CALLS, CLAIM, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP,
+    ATTEMPT, CALLS, CLAIM, CUT, DELETES, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP,
     TASKS, TWIN, WINDOW,
 };
 use runs_cell::{RunsCell, Story};
@@ -128,6 +128,21 @@ async fn a_strike_within_a_publish_in_place_leaves_the_old_rows_or_the_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_the_building_of_a_table_leaves_it_whole() {
     strike_in(&[Mode::Twin], &TWIN, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_while_a_table_is_cut_by_its_key_loses_and_doubles_nothing() {
+    strike_in(&[Mode::Keyset], &CUT, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_cluster_that_cuts_a_table_by_its_key_loses_and_doubles_nothing() {
+    strike_cluster_in(&[Mode::Keyset], &CUT, &[Victim::Worker], 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_comparison_of_keys_removes_what_is_gone_and_nothing_else() {
+    strike_in(&[Mode::Deletes], &DELETES, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -197,6 +197,28 @@ pub(super) const WINDOW: [Place; 13] = [
     Place::late("attempt::between_chunks", 3),
     Place::single("attempt::before_close"),
 ];
+/// Places of the comparison of the keys, which is behind the window and the rows without a position.
+pub(super) const DELETES: [Place; 8] = [
+    Place::late("attempt::before_claim", 2),
+    Place::late("attempt::after_begin", 2),
+    Place::late("attempt::between_ranges", 0),
+    Place::late("attempt::before_guard", 2),
+    Place::late("commit_before", 2),
+    Place::late("commit_answer_lost", 2),
+    Place::late("attempt::after_commit", 2),
+    Place::single("attempt::before_close"),
+];
+/// Places around the cutting of a table by its key, and of the loads of what was cut.
+pub(super) const CUT: [Place; 8] = [
+    Place::single("attempt::before_probe"),
+    Place::single("attempt::after_probe"),
+    Place::single("attempt::prepare"),
+    Place::single("attempt::after_prepare"),
+    Place::late("attempt::after_claim", 3),
+    Place::late("attempt::before_guard", 3),
+    Place::late("commit_answer_lost", 3),
+    Place::late("attempt::after_commit", 3),
+];
 /// The tasks that load.
 const LOADS: u32 = super::bench::PARTITIONS as u32;
 

@@ -37,16 +37,25 @@ pub(super) enum Mode {
     Twin,
     /// Those behind the watermark, by `incremental`.
     Window,
+    /// The same, and those that the source has no more leave.
+    Deletes,
+    /// By ranges of the key, which are cut for the run.
+    Keyset,
 }
 
 impl Mode {
     /// Which engines can do it.
     pub(super) const fn engines(self) -> &'static [Engine] {
         match self {
-            Self::Append | Self::ReplacePartition | Self::Merge | Self::Refresh | Self::Window => {
-                &[Engine::Postgres, Engine::Sqlite]
+            Self::Append
+            | Self::ReplacePartition
+            | Self::Merge
+            | Self::Refresh
+            | Self::Window
+            | Self::Deletes => &[Engine::Postgres, Engine::Sqlite],
+            Self::Staged | Self::Swap | Self::InPlace | Self::Twin | Self::Keyset => {
+                &[Engine::Postgres]
             }
-            Self::Staged | Self::Swap | Self::InPlace | Self::Twin => &[Engine::Postgres],
         }
     }
 
@@ -54,18 +63,24 @@ impl Mode {
     const fn receipts(self) -> i64 {
         match self {
             Self::Append | Self::ReplacePartition | Self::Merge | Self::Twin => PARTITIONS,
+            // Of fifty rows each, whatever their place is.
+            Self::Keyset => (ROWS + 49) / 50,
             Self::Refresh | Self::Staged => 1,
             // Those that load, and the one that publishes.
             Self::Swap | Self::InPlace => PARTITIONS + 1,
             // The range, and the rows without a position.
             Self::Window => 2,
+            // And the comparison of the keys.
+            Self::Deletes => 3,
         }
     }
 
     /// How the step loads: its strategy and what belongs to that.
     const fn keys(self) -> &'static str {
         match self {
-            Self::Append | Self::Twin => "strategy: backfill\n    write: {mode: append, key: [id]}",
+            Self::Append | Self::Twin | Self::Keyset => {
+                "strategy: backfill\n    write: {mode: append, key: [id]}"
+            }
             Self::ReplacePartition => {
                 "strategy: backfill\n    write: {mode: replace_partition, key: [id]}"
             }
@@ -77,6 +92,10 @@ impl Mode {
                 "strategy: {type: incremental, cursor: place, nulls: reload}\n    write: {mode: \
                  merge, key: [id]}"
             }
+            Self::Deletes => {
+                "strategy: {type: incremental, cursor: place, nulls: reload}\n    write: {mode: \
+                 merge, key: [id], deletes: hard}"
+            }
         }
     }
 
@@ -84,9 +103,13 @@ impl Mode {
     const fn has_chunks(self) -> bool {
         match self {
             Self::Append | Self::Merge | Self::Twin | Self::Window => true,
-            Self::ReplacePartition | Self::Refresh | Self::Staged | Self::Swap | Self::InPlace => {
-                false
-            }
+            Self::ReplacePartition
+            | Self::Refresh
+            | Self::Staged
+            | Self::Swap
+            | Self::InPlace
+            | Self::Deletes
+            | Self::Keyset => false,
         }
     }
 }
@@ -113,8 +136,16 @@ impl Table {
             | Mode::Staged
             | Mode::Swap
             | Mode::InPlace
-            | Mode::Twin => "",
-            Mode::Merge | Mode::Window => "create unique index parts_id on parts (id);",
+            | Mode::Twin
+            | Mode::Keyset => "",
+            Mode::Merge | Mode::Window | Mode::Deletes => {
+                "create unique index parts_id on parts (id);"
+            }
+        };
+        // What the source has no more.
+        let gone = match mode {
+            Mode::Deletes => "insert into parts values (-1, 5, 'gone', 0), (9001, null, 'gone', 0);",
+            _ => "",
         };
         if mode == Mode::Staged {
             bench.make_apart().await?;
@@ -130,7 +161,7 @@ impl Table {
                 let create = format!(
                     "create table parts (id bigint not null, place bigint, note text, \
                     token bigint not null default current_setting('highwater.token')::bigint); \
-                    create index on parts (place); {unique}"
+                    create index on parts (place); {unique} {gone}"
                 );
                 sqlx::raw_sql(sqlx::AssertSqlSafe(create.clone()))
                     .execute(&mut conn)
@@ -145,7 +176,8 @@ impl Table {
                 let file = folder.join("target.db");
                 let create = format!(
                     "create table parts (id integer not null, place integer, note text); \
-                    create index parts_place on parts (place); {unique}"
+                    create index parts_place on parts (place); {unique} {}",
+                    gone.replace(", 0)", ")")
                 );
                 make_sqlite(&file, &create).await?;
                 Ok(Self::Sqlite(file))
@@ -173,7 +205,8 @@ impl Table {
                 "partition: {by: integer, column: place, width: 50}\n    "
             }
             Mode::Window => "chunk: {max_rows: 20}\n    ",
-            Mode::Refresh | Mode::Staged => "",
+            Mode::Keyset => "partition: {by: keyset, columns: [id], max_rows: 50}\n    ",
+            Mode::Refresh | Mode::Staged | Mode::Deletes => "",
         };
         let keys = mode.keys();
         let from = match mode {
@@ -285,6 +318,9 @@ async fn check_postgres(url: &str, mode: Mode, runs: i64) -> Result<()> {
         .context("read the ledger")?;
     if mode == Mode::Twin {
         check_twin(&mut conn).await?;
+    }
+    // Their entries tell no positions, or of no rows.
+    if matches!(mode, Mode::Twin | Mode::Keyset | Mode::Deletes) {
         return judge(counted, mode, runs);
     }
     // A chunk keeps the token of the attempt that wrote it, and the row of its task gets later
@@ -355,6 +391,9 @@ async fn check_sqlite(file: &Path, mode: Mode, runs: i64) -> Result<()> {
         .fetch_one(&mut conn)
         .await
         .context("read the ledger")?;
+    if mode == Mode::Deletes {
+        return judge(counted, mode, runs);
+    }
     let wrong = "select count(*) from _highwater_task k where k.state = 'C' and k.rows <> (select \
         count(*) from parts p \
         where case when k.slice_kind = 'null' then p.place is null else \
@@ -421,6 +460,8 @@ fn judge(
     // The receipt of a table that was published speaks of its rows once more.
     let told = match mode {
         Mode::Swap | Mode::InPlace => 2 * ROWS,
+        // That of a comparison speaks of the rows that it has removed.
+        Mode::Deletes => ROWS + 2,
         _ => ROWS,
     };
     ensure!(rows == told, "the ledger counts {rows} rows");
