@@ -111,12 +111,12 @@ pub(crate) async fn answered_at_work<T>(
 ) -> Result<T, AttemptError> {
     let limit = call.limit(stall);
     let rests = async {
-        loop {
-            let seen = doing.signs();
-            tokio::time::sleep(limit).await;
-            if doing.signs() == seen {
-                return;
-            }
+        let (mut seen, mut silent) = (doing.signs(), 0);
+        while silent < LOOKS {
+            tokio::time::sleep(limit / LOOKS).await;
+            let now = doing.signs();
+            silent = if now == seen { silent + 1 } else { 0 };
+            seen = now;
         }
     };
     tokio::select! {

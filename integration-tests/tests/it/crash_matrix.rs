@@ -20,8 +20,8 @@ use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
 use place::{
-    ATTEMPT, CALLS, CLAIM, CUT, DELETES, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP,
-    TASKS, TWIN, WINDOW,
+    ATTEMPT, CALLS, CLAIM, CUT, DELETES, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH,
+    STAGED, SWAP, TASKS, TWIN, WINDOW,
 };
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};

@@ -30,9 +30,9 @@ pub(crate) async fn build(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptErr
     Ok(Outcome::Done)
 }
 
-/// As many as the target lets the step have.
+/// One where connections are limited: a task counts as one of them.
 fn sessions(context: &OrderContext) -> u32 {
     let target = context.order.target.as_ref();
-    let allowed = target.and_then(|(of, _)| of.max_connections());
-    allowed.map_or(SESSIONS_MAX, |most| most.clamp(1, SESSIONS_MAX))
+    let limited = target.and_then(|(of, _)| of.max_connections());
+    limited.map_or(SESSIONS_MAX, |_| 1)
 }

@@ -144,7 +144,9 @@ impl Table {
         };
         // What the source has no more.
         let gone = match mode {
-            Mode::Deletes => "insert into parts values (-1, 5, 'gone', 0), (9001, null, 'gone', 0);",
+            Mode::Deletes => {
+                "insert into parts values (-1, 5, 'gone', 0), (9001, null, 'gone', 0);"
+            }
             _ => "",
         };
         if mode == Mode::Staged {

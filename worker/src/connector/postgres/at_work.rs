@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
+use super::errors::is_answer;
 use super::ledger::SessionMark;
 use super::session::{Endpoint, SessionRole};
 use crate::connector::{ConnectorError, Doing};
@@ -19,7 +20,8 @@ const BUILD_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What is asked of each session: whether it works, and how far the index is that it builds. The name
 /// of that is nobody else's to see before it is committed.
-const AT_WORK: &str = "select s.no::int4, a.state = 'active' as is_active, \
+/// A server that is told not to track what its sessions do says `disabled` of each.
+const AT_WORK: &str = "select s.no::int4, coalesce(a.state not like 'idle%', true) as is_active, \
     p.phase, case when p.blocks_total > 0 then p.blocks_done * 100 / p.blocks_total \
       when p.tuples_total > 0 then p.tuples_done * 100 / p.tuples_total end as percent \
     from unnest($1::int4[], $2::int8[]) with ordinality s (pid, started, no) \
@@ -138,10 +140,15 @@ impl Looker<'_> {
 
     async fn look(&self) {
         let seen = look(self.endpoint, self.role, &self.marks).await;
-        let seen = seen.unwrap_or_default();
-        if seen.iter().any(|one| one.is_active == Some(true)) {
+        // A server that lets nobody else in is not silent; what its sessions do is not known.
+        let is_at_work = match &seen {
+            Ok(seen) => seen.iter().any(|one| one.is_active == Some(true)),
+            Err(error) => is_answer(error),
+        };
+        if is_at_work {
             self.doing.is_at_work();
         }
+        let seen = seen.unwrap_or_default();
         let Some((what, sessions)) = self.building else {
             return;
         };

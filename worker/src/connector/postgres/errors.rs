@@ -41,6 +41,13 @@ pub(super) async fn stumble(name: &str) -> Result<(), sqlx::Error> {
     hit.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))
 }
 
+/// True when it is what a server said, whatever that is.
+pub(super) fn is_answer(error: &ConnectorError) -> bool {
+    let source = error.source.as_ref();
+    let told = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
+    told.is_some_and(|told| told.as_database_error().is_some())
+}
+
 /// True when the server answered with this SQLSTATE.
 pub(super) fn is_state(error: &sqlx::Error, state: &str) -> bool {
     database_error(error).is_some_and(|error| error.code() == state)

@@ -14,7 +14,7 @@ use super::super::at_work::{BuildSession, watched_builds};
 use super::super::catalog::{qualified, unknown_table};
 use super::super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::super::ledger::{lock_making, uuid};
-use super::super::other_sessions::own_mark;
+use super::super::other_sessions::{own_mark, set_lock_timeout};
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
 use super::carried::BOTH;
@@ -386,8 +386,8 @@ impl<'a> Session<'a> {
         let by = self.shadow_oid(&shadow).await?;
         // Between two statements it is idle for no time at all, so one that is idle has lost its
         // client, and keeps the lock from others.
-        let limited = "select set_config(name, '60s', false) from pg_settings where name = \
-                       'idle_session_timeout'";
+        let limited = "select set_config(name, case name when 'lock_timeout' then '0' else '60s' end, \
+                       false) from pg_settings where name in ('idle_session_timeout', 'lock_timeout')";
         let limited = sqlx::query(limited).execute(&mut self.conn).await;
         limited.map_err(&failed)?;
         let lock = sqlx::query("select pg_advisory_lock($1, $2::int8::oid::int4)");
@@ -397,6 +397,9 @@ impl<'a> Session<'a> {
             .execute(&mut self.conn)
             .await;
         lock.map_err(&failed)?;
+        let lock_timeout = self.endpoint.session().lock_timeout;
+        let limited = set_lock_timeout(&mut self.conn, lock_timeout).await;
+        limited.map_err(&failed)?;
         let suffix = format!("_{}", suffix(&self.request.run));
         for lack in Lack::ALL {
             let lacking = read_lacking(&mut self.conn, lack, self.oid, by, &suffix).await;

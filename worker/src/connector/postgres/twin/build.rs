@@ -6,26 +6,29 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{DefinedPart, PartKind, TableDefinition};
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::super::at_work::{BuildSession, watched_builds};
-use super::super::catalog::qualified;
-use super::super::errors::{classify, stumble};
+use super::super::catalog::{qualified, unknown_table};
+use super::super::errors::{classify, permanent, stumble};
 use super::super::other_sessions::own_mark;
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
 use super::make::{has_index, make_index, make_part, run};
 use super::mark::{comment, is_unfinished};
+use super::names::part_names;
 use crate::connector::sql_text::{Dialect, Sql, quoted_table};
 use crate::connector::{BuildRequest, Builds, ConnectorError, Doing};
 
-/// One session builds a part at a time, whoever else builds the table; for a transaction, so that
-/// nobody waits for one that has fallen silent.
-const BUILD_LOCK: &str =
-    "select pg_advisory_xact_lock(hashtextextended($2, coalesce(to_regclass($1), 0)::oid::int8))";
+/// One session at a time makes what may get one of these names in a schema; for a transaction, so that
+/// nobody waits for one that has fallen silent. Always in the same order.
+const BUILD_LOCK: &str = "select pg_advisory_xact_lock(hashtextextended(name, 1114729580)) from \
+    (select distinct concat_ws('.', quote_ident($1), quote_ident(name)) as name \
+     from unnest($2::text[]) u (name) order by 1) ordered";
 
 /// A sequence is moved only on, so that one that was used meanwhile stays where it is.
 const PAST_THE_LARGEST: &str = "select setval($1::regclass, $2) from pg_sequence \
@@ -41,6 +44,9 @@ impl Builds for PostgresTarget {
         let building = Building {
             endpoint,
             table: &table,
+            oid: oid(&mut conn, &table)
+                .await
+                .map_err(|error| classify(endpoint, &format!("build {table}"), error))?,
             request,
         };
         let failed = |error| building.failed("", error);
@@ -63,6 +69,8 @@ impl Builds for PostgresTarget {
 struct Building<'a> {
     endpoint: &'a Endpoint,
     table: &'a TableName,
+    /// Which table has that name since the building began.
+    oid: Option<i64>,
     request: &'a BuildRequest,
 }
 
@@ -86,14 +94,18 @@ impl Building<'_> {
         let failed = |error| self.failed("", error);
         let mut lacking = VecDeque::new();
         for part in self.parts() {
-            if is_built_beside(part) && !has_index(conn, self.table, part).await.map_err(failed)? {
+            let is_there = has_index(conn, self.table, part, &self.request.twin).await;
+            if is_built_beside(part) && !is_there.map_err(failed)? {
                 lacking.push_back(part);
             }
         }
         let mut sessions = vec![BuildSession::new(own_mark(conn).await.map_err(failed)?)];
         let mut others = Vec::new();
         for _ in 1..lacking.len().min(self.request.sessions as usize) {
-            let mut other = self.endpoint.open(SessionRole::Target).await?;
+            // Whatever keeps another one away, it goes on with those that are there.
+            let Ok(mut other) = self.endpoint.open(SessionRole::Target).await else {
+                break;
+            };
             sessions.push(BuildSession::new(
                 own_mark(&mut other).await.map_err(failed)?,
             ));
@@ -104,62 +116,83 @@ impl Building<'_> {
         for (conn, session) in once(conn).chain(&mut others).zip(&sessions) {
             works.push(self.work(conn, session, &lacking));
         }
-        let (what, all) = (format!("building {}", self.table), try_join_all(works));
-        watched_builds(self.endpoint, &sessions, (doing, &what), all).await?;
+        let (what, all) = (format!("building {}", self.table), join_all(works));
+        let built = watched_builds(self.endpoint, &sessions, (doing, &what), all).await;
         for other in others {
             other.close().await.ok();
         }
-        Ok(())
+        built.into_iter().collect()
     }
 
-    /// Builds one after another of what nobody else has taken.
+    /// Builds one after another of what nobody else has taken. Where one fails no other one is taken,
+    /// and those in hand come to their end.
     async fn work(
         &self,
         conn: &mut PgConnection,
         session: &BuildSession,
         lacking: &Mutex<VecDeque<&DefinedPart>>,
     ) -> Result<(), ConnectorError> {
-        let looks = look_for_client(conn).await;
-        looks.map_err(|error| self.failed("", error))?;
-        let next = || {
-            lacking
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front()
-        };
-        while let Some(part) = next() {
-            session.takes(part.label());
-            let built = async {
-                stumble("build::before_part").await?;
-                self.begin_part(conn, part).await?;
-                make_index(conn, self.table, part).await?;
-                conn.execute("commit").await.map(drop)
+        let queue = || lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let Some(part) = queue().pop_front() else {
+                session.takes(String::new());
+                return Ok(());
             };
-            built
-                .await
-                .map_err(|error| self.failed(&part.label(), error))?;
+            session.takes(part.label());
+            let built = self.index(conn, part).await;
+            if built.is_err() {
+                queue().clear();
+                session.takes(String::new());
+                return built;
+            }
         }
-        session.takes(String::new());
-        Ok(())
     }
 
-    /// Begins to build a part, once nobody else does; that may take as long as its building.
-    async fn begin_part(
+    async fn index(
         &self,
         conn: &mut PgConnection,
         part: &DefinedPart,
-    ) -> Result<(), sqlx::Error> {
-        conn.execute("begin; set local lock_timeout = 0").await?;
-        sqlx::query(BUILD_LOCK)
-            .bind(quoted_table(self.table))
-            .bind(&part.name)
-            .execute(&mut *conn)
+    ) -> Result<(), ConnectorError> {
+        let (twin, failed) = (&self.request.twin, |error| {
+            self.failed(&part.label(), error)
+        });
+        stumble("build::before_part").await.map_err(failed)?;
+        self.begin(conn, &part_names(self.table, part, twin))
             .await?;
-        let limited = Sql::new(Dialect::Postgres, "set local lock_timeout = ")
-            .integer(millis(self.endpoint.session().lock_timeout));
-        conn.execute(sqlx::raw_sql(limited.into_statement()))
-            .await
-            .map(drop)
+        let made = make_index(conn, self.table, part, twin).await;
+        made.map_err(failed)?;
+        conn.execute("commit").await.map(drop).map_err(failed)
+    }
+
+    /// Begins a transaction that makes what may get one of these names, once nobody else does; that may
+    /// take as long as somebody's building.
+    async fn begin(&self, conn: &mut PgConnection, names: &[String]) -> Result<(), ConnectorError> {
+        let failed = |error| self.failed("", error);
+        let begun = async {
+            conn.execute("begin; set local lock_timeout = 0").await?;
+            sqlx::query(BUILD_LOCK)
+                .bind(self.table.schema.as_deref())
+                .bind(names)
+                .execute(&mut *conn)
+                .await?;
+            let limited = Sql::new(Dialect::Postgres, "set local lock_timeout = ")
+                .integer(millis(self.endpoint.session().lock_timeout));
+            conn.execute(sqlx::raw_sql(limited.into_statement()))
+                .await?;
+            oid(conn, self.table).await
+        };
+        match begun.await.map_err(failed)? {
+            None => Err(unknown_table(conn, self.endpoint, self.table).await),
+            found if found == self.oid => Ok(()),
+            Some(_) => {
+                let message = format!(
+                    "{} on {} is another table than the one whose building began; run the \
+                     pipeline again",
+                    self.table, self.endpoint
+                );
+                Err(permanent(ErrorCode::TargetReplaced, message))
+            }
+        }
     }
 
     /// What needs the table for itself, one after another, and what is done at the end.
@@ -169,26 +202,32 @@ impl Building<'_> {
         session: &BuildSession,
         is_marked: bool,
     ) -> Result<(), ConnectorError> {
-        for part in self.parts() {
+        let twin = &self.request.twin;
+        for part in &twin.parts {
             session.takes(part.label());
-            let built = async {
-                if !part.is_early {
-                    stumble("build::before_key").await?;
-                }
-                self.begin_part(conn, part).await?;
-                make_part(conn, self.table, part).await?;
-                conn.execute("commit").await.map(drop)
-            };
-            built
-                .await
-                .map_err(|error| self.failed(&part.label(), error))?;
+            let failed = |error| self.failed(&part.label(), error);
+            if !part.is_early {
+                stumble("build::before_key").await.map_err(failed)?;
+            }
+            self.begin(conn, &part_names(self.table, part, twin))
+                .await?;
+            let made = make_part(conn, self.table, part, twin).await;
+            made.map_err(failed)?;
+            conn.execute("commit").await.map_err(failed)?;
         }
         session.takes(String::new());
-        let finished = async {
-            stumble("build::before_finish").await?;
-            finish(conn, self.table, &self.request.twin, is_marked).await
-        };
-        finished.await.map_err(|error| self.failed("", error))
+        let failed = |error| self.failed("", error);
+        stumble("build::before_finish").await.map_err(failed)?;
+        self.begin(conn, std::slice::from_ref(&self.table.name))
+            .await?;
+        // Another attempt may have come to the end first, and somebody have said something of the table
+        // since.
+        let is_unfinished = is_unfinished(conn, self.table, &self.request.stream).await;
+        if !is_marked || is_unfinished.map_err(failed)? {
+            let finished = finish(conn, self.table, twin, is_marked).await;
+            finished.map_err(failed)?;
+        }
+        conn.execute("commit").await.map(drop).map_err(failed)
     }
 }
 
@@ -203,15 +242,9 @@ fn is_built_beside(part: &DefinedPart) -> bool {
     is_index && (is_key || !part.is_replica_identity && !part.is_clustered)
 }
 
-/// A server that can looks for its client meanwhile, and builds nothing for one that is gone.
-async fn look_for_client(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "select set_config(name, '10s', false) from pg_settings \
-         where name = 'client_connection_check_interval'",
-    )
-    .execute(conn)
-    .await
-    .map(drop)
+async fn oid(conn: &mut PgConnection, table: &TableName) -> Result<Option<i64>, sqlx::Error> {
+    let found = sqlx::query_scalar("select to_regclass($1)::oid::int8");
+    found.bind(quoted_table(table)).fetch_one(conn).await
 }
 
 fn millis(of: Duration) -> i64 {

@@ -58,7 +58,7 @@ pub(in super::super) async fn make(
         run(conn, step.sql).await?;
     }
     for part in making.twin.parts.iter().filter(|part| part.is_early) {
-        make_part(conn, making.table, part).await?;
+        make_part(conn, making.table, part, making.twin).await?;
     }
     if is_built_later(making.twin) {
         run(conn, mark(making.table, making.stream)).await?;
@@ -122,7 +122,7 @@ async fn try_all(
     }
     for part in &making.twin.parts {
         conn.execute("savepoint tried").await?;
-        if let Err(error) = make_part(conn, making.table, part).await {
+        if let Err(error) = make_part(conn, making.table, part, making.twin).await {
             refused.extend(refusal(&part.label(), error)?);
             conn.execute("rollback to savepoint tried").await?;
         }
@@ -321,8 +321,9 @@ pub(super) async fn make_part(
     conn: &mut PgConnection,
     table: &TableName,
     part: &DefinedPart,
+    twin: &TableDefinition,
 ) -> Result<(), sqlx::Error> {
-    let placed = part_name(conn, table, part).await?;
+    let placed = part_name(conn, table, part, twin).await?;
     if placed.is_whole {
         return Ok(());
     }
@@ -337,8 +338,9 @@ pub(super) async fn has_index(
     conn: &mut PgConnection,
     table: &TableName,
     part: &DefinedPart,
+    twin: &TableDefinition,
 ) -> Result<bool, sqlx::Error> {
-    part_name(conn, table, part)
+    part_name(conn, table, part, twin)
         .await
         .map(|placed| placed.is_there)
 }
@@ -349,8 +351,9 @@ pub(super) async fn make_index(
     conn: &mut PgConnection,
     table: &TableName,
     part: &DefinedPart,
+    twin: &TableDefinition,
 ) -> Result<(), sqlx::Error> {
-    let placed = part_name(conn, table, part).await?;
+    let placed = part_name(conn, table, part, twin).await?;
     if placed.is_there {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Under which names the parts of a table are made: those that they had, as long as nothing else has
 //! them.
 
-use highwater_common::facts::{DefinedPart, PartKind};
+use highwater_common::facts::{DefinedPart, PartKind, TableDefinition};
 use highwater_common::id::DocumentDigest;
 use highwater_common::spec::TableName;
 use sqlx::PgConnection;
@@ -19,18 +19,43 @@ pub(super) struct Placed {
     pub(super) is_whole: bool,
 }
 
-/// The names that a part may have, best first.
-fn names(table: &TableName, name: &str) -> [String; 2] {
-    [cut(name), with_table(table, name)]
+/// The names that a thing of a table may have, best first; none is the own name of another one.
+fn names<'a>(
+    table: &TableName,
+    name: &str,
+    mut others: impl Iterator<Item = &'a str>,
+) -> [String; 2] {
+    let (own, other) = (cut(name), with_table(table, name));
+    let is_taken = others.any(|one| one != name && cut(one) == other);
+    let other = if is_taken { digested(other) } else { other };
+    [own, other]
+}
+
+/// The names that a part of a table may have, best first.
+pub(super) fn part_names(
+    table: &TableName,
+    part: &DefinedPart,
+    twin: &TableDefinition,
+) -> [String; 2] {
+    names(
+        table,
+        &part.name,
+        twin.parts.iter().map(|part| part.name.as_str()),
+    )
 }
 
 /// A name with the table's before it. What does not fit is told apart by a digest: two names that
 /// begin alike are two.
 fn with_table(table: &TableName, name: &str) -> String {
     let whole = format!("{}_{name}", table.name);
-    if whole.len() <= NAME_BYTES_MAX {
-        return whole;
+    match whole.len() <= NAME_BYTES_MAX {
+        true => whole,
+        false => digested(whole),
     }
+}
+
+/// A name that begins like this one, with its digest.
+fn digested(whole: String) -> String {
     let digest: String = DocumentDigest::of(whole.as_bytes())
         .to_string()
         .chars()
@@ -57,8 +82,9 @@ pub(super) async fn part_name(
     conn: &mut PgConnection,
     table: &TableName,
     part: &DefinedPart,
+    twin: &TableDefinition,
 ) -> Result<Placed, sqlx::Error> {
-    let names = names(table, &part.name);
+    let names = part_names(table, part, twin);
     // A check and an index of one table may share a name.
     let is_check = part.kind == PartKind::Check;
     let is_key = matches!(part.kind, PartKind::PrimaryKey | PartKind::Unique);
@@ -67,9 +93,13 @@ pub(super) async fn part_name(
            case when $4 then k.oid is not null \
            when c.oid is null then false \
            else not $5 or exists (select from pg_constraint q where q.conindid = c.oid \
-             and q.conrelid = t.oid) or not i.indisunique or (select not (array_agg(a.attname::text) \
-             <@ $6::text[] and array_agg(a.attname::text) @> $6::text[]) from pg_attribute a \
-             where a.attrelid = t.oid and a.attnum = any (i.indkey::int2[])) end as is_whole \
+             and q.conrelid = t.oid) or not i.indisunique or i.indpred is not null \
+             or (i.indnatts > i.indnkeyatts) <> (position(' INCLUDE (' in $6) > 0) \
+             or 0 <> any (i.indoption::int2[]) or not coalesce((select starts_with($6, \
+               'USING btree (' || string_agg(quote_ident(a.attname), ', ' order by m.place) || ')') \
+               from unnest(i.indkey::int2[]) with ordinality m (attnum, place) join pg_attribute a \
+               on a.attrelid = t.oid and a.attnum = m.attnum where m.place <= i.indnkeyatts), \
+               false) end as is_whole \
          from unnest($3::text[]) with ordinality u (name, place) \
          join pg_namespace n on n.nspname = $1 \
          join pg_class t on t.relnamespace = n.oid and t.relname = $2 \
@@ -84,7 +114,7 @@ pub(super) async fn part_name(
     .bind(names.as_slice())
     .bind(is_check)
     .bind(is_key)
-    .bind(part.reads.as_slice())
+    .bind(&part.definition)
     .fetch_one(conn)
     .await?;
     Ok(Placed {
@@ -100,7 +130,7 @@ pub(super) async fn sequence_name(
     table: &TableName,
     name: &str,
 ) -> Result<TableName, sqlx::Error> {
-    let names = names(table, name);
+    let names = names(table, name, std::iter::empty());
     let taken = sqlx::query_scalar::<_, bool>(
         "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where n.nspname = $1 and c.relname = $2)",
@@ -138,5 +168,19 @@ mod tests {
             one != two && one.len() <= 63 && two.len() <= 63,
             "{one} {two}"
         );
+    }
+
+    #[test]
+    fn no_part_takes_the_name_of_another_one() {
+        let table = TableName {
+            schema: None,
+            name: "orders".to_owned(),
+        };
+        let parts = ["status", "orders_status"];
+        let [first, second] = names(&table, "status", parts.into_iter());
+        assert_eq!(first, "status");
+        assert!(second != "orders_status" && second.starts_with("orders_status_"));
+        let [_, second] = names(&table, "orders_status", parts.into_iter());
+        assert_eq!(second, "orders_orders_status");
     }
 }
