@@ -123,7 +123,8 @@ impl Contexts {
         let given = global.token_file.clone().map(Token::File);
         let variable = Some(environment.token.clone()).filter(Token::is_there);
         let named = token_file.map(Token::File);
-        global.token = given.or(variable).or(named).unwrap_or_default();
+        // The context's own token belongs to its cluster; the variable's, to who knows which.
+        global.token = given.or(named).or(variable).unwrap_or_default();
         Ok(())
     }
 }

@@ -50,6 +50,7 @@ pub struct CoordinatorConfig {
     /// The file of that user's password.
     pub etcd_password_file: Option<PathBuf>,
     /// Who may do what; whoever is let in may do everything where nothing is said.
+    #[serde(deserialize_with = "given")]
     pub roles: Option<RolesConfig>,
     /// Whether steps that move nothing may run.
     pub allow_noop: Option<bool>,
@@ -63,6 +64,15 @@ pub struct CoordinatorConfig {
     pub heartbeat: Option<ConfigDuration>,
     /// How long before the end of its session a worker ends its attempts.
     pub stop_margin: Option<ConfigDuration>,
+}
+
+/// What is written, be it nothing: a key without a value is not one that is missing.
+fn given<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(from).map(Some)
 }
 
 /// Settings of a worker.

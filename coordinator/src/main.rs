@@ -143,6 +143,12 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let roles = file.roles.clone();
     if let Some(roles) = &roles {
         roles_settings::check(roles, tls.as_mut())?;
+        tracing::info!("roles hold");
+    } else if tls
+        .as_ref()
+        .is_some_and(|tls| tls.client_authority.is_some())
+    {
+        tracing::warn!("no roles: whoever shows a certificate of the authority may do everything");
     }
     let (etcd_tls, login) = args.to_etcd.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());

@@ -18,21 +18,27 @@ pub(crate) fn check(roles: &RolesConfig, tls: Option<&mut ServerTls>) -> Result<
     if !problems.is_empty() {
         return Err(Ending::usage(problems.join("; ")));
     }
+    if roles.coordinator.is_empty() {
+        tracing::warn!(
+            "no certificate stands under `coordinator` in `roles`: one coordinator cannot pass a call \
+             on to another one"
+        );
+    }
     if let Some(path) = &roles.tokens_file {
-        read_tokens(path)?;
+        look_at_tokens(path);
         tls.is_certificate_optional = true;
     }
     Ok(())
 }
 
-/// The file is read again at each call that sends a token; a mistake in it is told at the start.
-fn read_tokens(path: &Path) -> Result<(), Ending> {
-    let wrong = |why: String| {
-        let path = path.display();
-        Ending::usage(format!("the tokens_file {path} cannot be used: {why}"))
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let tokens = TokenFile::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    tracing::info!(tokens = tokens.len(), path = %path.display(), "people may send tokens");
-    Ok(())
+/// The file is read again at each call that sends a token. A mistake in it is told at the start, and
+/// keeps out nobody but those who send one.
+fn look_at_tokens(path: &Path) {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let tokens = text.and_then(|text| TokenFile::parse(&text).map_err(|error| error.to_string()));
+    let path = path.display();
+    match tokens {
+        Ok(tokens) => tracing::info!(tokens = tokens.len(), %path, "people may send tokens"),
+        Err(why) => tracing::error!(%path, "no token lets anybody in: {why}"),
+    }
 }

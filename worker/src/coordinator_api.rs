@@ -117,6 +117,9 @@ pub enum ApiError {
     /// The coordinator will not: another protocol, a malformed request.
     #[error("the coordinator refused: {0}")]
     Refused(String),
+    /// The coordinator lets the worker do nothing: its roles do not name it.
+    #[error("the coordinator does not let this worker in: {0}")]
+    NotAllowed(String),
     /// The coordinator answered something that cannot be read.
     #[error("the coordinator's answer cannot be read")]
     Answer(#[from] FieldError),
@@ -234,12 +237,13 @@ impl From<Status> for ApiError {
         }
         match status.code() {
             Code::Aborted => Self::SessionEnded,
+            Code::PermissionDenied | Code::Unauthenticated => {
+                Self::NotAllowed(status.message().to_owned())
+            }
             Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::NotFound
             | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Unauthenticated
             | Code::Unimplemented
             | Code::OutOfRange => Self::Refused(status.message().to_owned()),
             Code::Ok

@@ -154,7 +154,7 @@ impl Worker {
     }
 
     /// Registers, as soon as somebody leads. A worker that was known before waits for certificates
-    /// to be mended, too.
+    /// and roles to be mended, too.
     async fn register(&self, is_known: bool) -> Result<Registered, WorkerError> {
         let mut backoff = Backoff::default();
         loop {
@@ -164,6 +164,12 @@ impl Worker {
                     return Ok(registered);
                 }
                 Err(source @ ApiError::Refused(_)) => {
+                    return Err(WorkerError::Refused {
+                        worker: self.options.id.clone(),
+                        source,
+                    });
+                }
+                Err(source @ ApiError::NotAllowed(_)) if !is_known => {
                     return Err(WorkerError::Refused {
                         worker: self.options.id.clone(),
                         source,
@@ -400,6 +406,7 @@ impl RunAttempt {
                 Err(
                     ApiError::Unavailable(_)
                     | ApiError::Distrust { .. }
+                    | ApiError::NotAllowed(_)
                     | ApiError::NotLeader { .. }
                     | ApiError::Answer(_),
                 ) => {}

@@ -190,6 +190,10 @@ fn a_line_that_is_wrong_is_told_by_number_and_never_repeated() {
         &line("ci", "operator", "x", "pipelines="),
         &line("ci", "operator", "x", "pipelines=shop;admin"),
         &(line("ci", "operator", "x", "") + &line("cd", "admin", "x", "")),
+        &line("ci", "operator", "x", "pipelines=shop pipelines=*"),
+        &line("ci", "operator", "x", "until=2027-01-31 until=2028-01-31"),
+        // written half: what would limit it is missing
+        line("ci", "operator", "x", "").trim_end(),
     ] {
         let error = TokenFile::parse(&format!("\n{wrong}"))
             .expect_err("wrong")

@@ -7,6 +7,8 @@
 //! grafana  viewer    sha256:60303ae22b998861bce3b28…
 //! ```
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -82,6 +84,7 @@ impl TokenFile {
             return Err(TokenFileError::TooLong);
         }
         let mut tokens: Vec<Token> = Vec::new();
+        let mut digests = BTreeSet::new();
         for (line, text) in (1..).zip(text.lines()) {
             let text = text.trim();
             if text.is_empty() || text.starts_with('#') {
@@ -89,10 +92,18 @@ impl TokenFile {
             }
             let wrong = |why: String| TokenFileError::Line { line, why };
             let token = token(text).map_err(wrong)?;
-            if tokens.iter().any(|known| known.digest == token.digest) {
+            if !digests.insert(*token.digest.as_bytes()) {
                 return Err(wrong("the same token stands in two lines".to_owned()));
             }
             tokens.push(token);
+        }
+        // Half of a line could say more than all of it: what limits a token stands at the end.
+        if !text.is_empty() && !text.ends_with('\n') {
+            return Err(TokenFileError::Line {
+                line: text.lines().count(),
+                why: "the line has no end: was the file written whole? End it with a line break"
+                    .to_owned(),
+            });
         }
         Ok(Self { tokens })
     }
@@ -178,6 +189,12 @@ fn token(line: &str) -> Result<Token, String> {
     };
     for word in words {
         match word.split_once('=') {
+            Some(("until", _)) if token.until_micros.is_some() => {
+                return Err("until= is given twice".to_owned());
+            }
+            Some(("pipelines", _)) if !token.grant.pipelines.is_empty() => {
+                return Err("pipelines= is given twice".to_owned());
+            }
             Some(("until", until)) => token.until_micros = Some(instant(until)?),
             Some(("pipelines", of)) => {
                 token.grant.pipelines = patterns(of)?;

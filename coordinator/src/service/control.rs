@@ -440,9 +440,11 @@ impl ControlService for ControlApi {
             let answer = leader.set_worker(relay::passed_on(request)).await;
             return answer.map_err(relay::passed_back);
         }
+        // The answer is asked for by the same caller: somebody else may lead by then.
+        let (metadata, extensions) = (request.metadata().clone(), request.extensions().clone());
         workers::set(&self.handle, request).await?;
-        self.get_cluster(Request::new(pb::GetClusterRequest {}))
-            .await
+        let ask = Request::from_parts(metadata, extensions, pb::GetClusterRequest {});
+        self.get_cluster(ask).await
     }
 
     async fn set_schedule(

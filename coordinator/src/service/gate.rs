@@ -110,7 +110,13 @@ async fn admit(
     }
     let caller = request.extensions().get::<Caller>();
     let name = caller.and_then(|caller| caller.certificate.clone());
-    let by_certificate = name.map(|name| roles.of_certificate(&name));
+    if name.as_deref().is_some_and(is_misleading) {
+        return Err(Status::permission_denied(
+            "the name in the certificate reads like what is said of a caller; use one without \
+             `(certificate)`, `(token)` and `passed on by`",
+        ));
+    }
+    let by_certificate = name.map(|name| roles.of_certificate(&name).map(with_printable_name));
     let principal = match by_certificate {
         // A program is what its certificate says, whatever it sends beside.
         Some(Ok(program)) if program.is(Role::Worker) => program,
@@ -119,6 +125,9 @@ async fn admit(
         }
         Some(Err(error @ CertificateRefused::Ambiguous { .. })) => {
             return Err(Status::permission_denied(error.to_string()));
+        }
+        person if request.headers().contains_key(RELAYED_METADATA) => {
+            return Err(Status::permission_denied(no_coordinator(person)));
         }
         person => match (token(request.headers())?, person) {
             (Some(token), _) => of_token(roles, clock, &token).await?,
@@ -142,12 +151,43 @@ async fn admit(
     Ok(())
 }
 
+/// Whether an audit record would take the name for more than it is.
+fn is_misleading(name: &str) -> bool {
+    ["(certificate)", "(token)", "passed on by"]
+        .iter()
+        .any(|words| name.contains(words))
+}
+
+fn with_printable_name(principal: Principal) -> Principal {
+    let who = principal.who.chars().filter(|one| !one.is_control());
+    Principal {
+        who: who.collect(),
+        ..principal
+    }
+}
+
+/// What is said of a call that somebody passes on who is no coordinator here: it would count as his.
+fn no_coordinator(person: Option<Result<Principal, CertificateRefused>>) -> String {
+    let who = match person {
+        Some(Ok(person)) => person.who,
+        Some(Err(error)) => return error.to_string(),
+        None => "somebody without a certificate".to_owned(),
+    };
+    format!(
+        "{who} passes a call on and is no coordinator here: name the certificates of all coordinators \
+         under `coordinator` in `roles`"
+    )
+}
+
 /// Whose call a coordinator passes on, as it says; or the coordinator itself, which may call nothing.
 fn passed_on(coordinator: Principal, headers: &HeaderMap) -> Result<Principal, Status> {
     if !headers.contains_key(RELAYED_METADATA) {
         return Ok(coordinator);
     }
-    let said = |name: &str| headers.get(name).and_then(|said| said.to_str().ok());
+    let said = |name: &str| {
+        let said = headers.get(name)?;
+        std::str::from_utf8(said.as_bytes()).ok()
+    };
     let who = said(OPERATOR_METADATA).map_or_else(|| "somebody".to_owned(), printable);
     let who = format!("{who}, passed on by {}", coordinator.who);
     let vouched = said(VOUCHED_METADATA).map(|vouched| Principal::of_vouched(who, vouched));

@@ -198,12 +198,28 @@ async fn only_a_coordinator_vouches_for_others() {
             "{certificate:?}: {refused}"
         );
     }
+    // AND not even what the caller itself may do counts: it may be a coordinator that was forgotten
+    for (certificate, told) in [
+        (
+            Some("look"),
+            "look (certificate) passes a call on and is no coordinator here",
+        ),
+        (None, "somebody without a certificate passes a call on"),
+    ] {
+        let call = Call {
+            certificate,
+            headers: &forged,
+        };
+        let refused = ask(&roles, GET_RUN, call).await.expect_err("refused");
+        assert!(refused.message().starts_with(told), "{refused}");
+    }
+    // AND no name is taken for what is said of one
     let call = Call {
-        certificate: Some("look"),
-        headers: &forged,
+        certificate: Some("ann (certificate), passed on by c1"),
+        headers: &[],
     };
-    let who = ask(&roles, GET_RUN, call).await.expect("a viewer");
-    assert_eq!(who, "look (certificate) = viewer");
+    let refused = ask(&roles, GET_RUN, call).await.expect_err("refused");
+    assert!(refused.message().contains("reads like"), "{refused}");
     // AND a coordinator that says nothing, or of a program, passes nothing on
     for headers in [
         &[(RELAYED_METADATA, "1")][..],
