@@ -128,7 +128,10 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         version: 1,
         name: "bench".parse().expect("a name"),
         connections: BTreeMap::new(),
-        limits: RunLimits { tasks: None },
+        limits: RunLimits {
+            tasks: None,
+            priority: None,
+        },
         pools: BTreeMap::new(),
         schedule: None,
         steps: BTreeMap::from([(name.clone(), step)]),

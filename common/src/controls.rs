@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ConnectionName, PoolName, StepName};
 use crate::spec::Spec;
+use crate::turn::PRIORITY_MAX;
 
 /// The longest reason that is kept with a run, in bytes. The audit record has all of it.
 const REASON_BYTES_MAX: usize = 200;
@@ -60,6 +61,9 @@ pub struct Limits {
     /// Of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u32>,
+    /// The run's priority among runs, from 1 to 9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
     /// Of single steps.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepName, u32>,
@@ -130,6 +134,9 @@ pub struct LimitChange {
     /// Of the run: missing means that it stays as it is.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub tasks: Option<Option<u32>>,
+    /// The run's priority: missing means that it stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
+    pub priority: Option<Option<u32>>,
     /// Of single steps.
     pub steps: BTreeMap<StepName, Option<u32>>,
     /// Of its pools.
@@ -148,6 +155,9 @@ impl fmt::Display for LimitChange {
             .tasks
             .iter()
             .map(|limit| told("tasks".to_owned(), limit));
+        let priority = self.priority.iter();
+        let priority = priority.map(|limit| told("priority".to_owned(), limit));
+        let run = run.chain(priority);
         let steps = self.steps.iter();
         let steps = steps.map(|(name, limit)| told(format!("step {name}"), limit));
         let pools = self.pools.iter();
@@ -194,6 +204,9 @@ pub enum ControlError {
     /// Nothing would ever run.
     #[error("a limit of 0 ({0}) would let nothing run: `highwater pause` is for that")]
     Zero(String),
+    /// There is no such priority.
+    #[error("{0} is no priority: it is 1 to {max}, and 9 comes first", max = PRIORITY_MAX)]
+    Priority(u32),
     /// No limit is named.
     #[error("no limit is named: for instance `--tasks 8`, or `--tasks default` for the file's own")]
     NoLimit,
@@ -257,6 +270,11 @@ impl Control {
             Self::Limit(change) => {
                 if *change == LimitChange::default() {
                     return Err(ControlError::NoLimit);
+                }
+                if let Some(Some(priority)) = change.priority
+                    && !(1..=PRIORITY_MAX).contains(&priority)
+                {
+                    return Err(ControlError::Priority(priority));
                 }
                 change.steps.keys().try_for_each(step)?;
                 change.connections.keys().try_for_each(connection)?;
@@ -363,6 +381,9 @@ impl Controls {
             Control::Limit(change) => {
                 if let Some(tasks) = change.tasks {
                     after.limits.tasks = tasks;
+                }
+                if let Some(priority) = change.priority {
+                    after.limits.priority = priority;
                 }
                 put(&mut after.limits.steps, &change.steps);
                 put(&mut after.limits.pools, &change.pools);

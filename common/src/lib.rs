@@ -60,6 +60,7 @@ pub mod stream;
 pub mod task;
 pub mod token;
 pub mod trace;
+pub mod turn;
 pub mod type_definition;
 pub mod undo;
 pub mod watermark;

@@ -3,6 +3,7 @@
 use clap::Args;
 use highwater_common::controls::LimitChange;
 use highwater_common::id::{ConnectionName, PoolName, StepName};
+use highwater_common::turn::PRIORITY_MAX;
 
 /// What `pause` takes.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +45,9 @@ pub struct LimitsArgs {
     /// Tasks of the run at once; `default` is what its file says
     #[arg(long, value_name = "N", value_parser = read_limit)]
     pub tasks: Option<Said>,
+    /// Its priority among runs, 1 to 9; `default` is what its file says, or 5
+    #[arg(long, value_name = "N", value_parser = read_priority)]
+    pub priority: Option<Said>,
     /// Tasks of a step at once
     #[arg(long = "step", value_name = "STEP=N", value_parser = read_named::<StepName>)]
     pub steps: Vec<(StepName, Said)>,
@@ -68,6 +72,7 @@ impl LimitsArgs {
     pub fn change(&self) -> Option<LimitChange> {
         let change = LimitChange {
             tasks: self.tasks.map(|Said(limit)| limit),
+            priority: self.priority.map(|Said(limit)| limit),
             steps: named(&self.steps),
             pools: named(&self.pools),
             connections: named(&self.connections),
@@ -89,6 +94,14 @@ fn read_limit(text: &str) -> Result<Said, String> {
         (_, Ok(0)) => Err("0 would let nothing run: `highwater pause` is for that".to_owned()),
         (_, Ok(limit)) => Ok(Said(Some(limit))),
         (_, Err(_)) => Err("expected a number, or `default`".to_owned()),
+    }
+}
+
+fn read_priority(text: &str) -> Result<Said, String> {
+    match (text, text.parse()) {
+        ("default", _) => Ok(Said(None)),
+        (_, Ok(priority @ 1..=PRIORITY_MAX)) => Ok(Said(Some(priority))),
+        (_, Ok(_) | Err(_)) => Err(format!("expected 1 to {PRIORITY_MAX}, or `default`")),
     }
 }
 

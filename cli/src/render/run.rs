@@ -273,6 +273,8 @@ fn controls(controls: &Controls, look: &Look) -> String {
         })
         .collect();
     let run = limits.tasks.iter().map(|max| format!("tasks {max}"));
+    let priority = limits.priority.iter();
+    let run = run.chain(priority.map(|priority| format!("priority {priority}")));
     let steps = limits.steps.iter();
     let steps = steps.map(|(name, max)| format!("step {name} {max}"));
     let pools = limits.pools.iter();

@@ -94,9 +94,26 @@ fn a_limit_holds_until_the_files_own_is_asked_for() {
     assert_eq!((kept.limits.tasks, kept.limits.steps.len()), (Some(5), 0));
     let back = kept.after(&set(Some(None), None), &by("")).unwrap();
     assert!(back.is_empty());
+    let priority = |priority| {
+        Control::Limit(LimitChange {
+            priority: Some(priority),
+            ..LimitChange::default()
+        })
+    };
+    let raised = back.after(&priority(Some(9)), &by("")).unwrap();
+    assert_eq!(raised.limits.priority, Some(9));
+    assert!(raised.after(&priority(None), &by("")).unwrap().is_empty());
+    assert_eq!(priority(Some(9)).about(), "priority 9");
+    assert_eq!(priority(Some(9)).check(&spec()), Ok(()));
+    let refused = priority(Some(10)).check(&spec()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "10 is no priority: it is 1 to 9, and 9 comes first"
+    );
     // and each of them travels as it is
     for control in [
         set(Some(None), None),
+        priority(None),
         set(None, Some(4)),
         set(Some(Some(3)), None),
     ] {

@@ -269,7 +269,10 @@ fn spec(step: Backfill) -> Spec {
         version: 1,
         name: pipeline(),
         connections: BTreeMap::new(),
-        limits: RunLimits { tasks: None },
+        limits: RunLimits {
+            tasks: None,
+            priority: None,
+        },
         pools: BTreeMap::new(),
         schedule: None,
         steps: BTreeMap::from([(name(), step)]),

@@ -76,6 +76,11 @@ pub(super) fn draft(file: &Node) -> Draft {
                     None,
                     |n| whole(n).map(Some),
                 )?,
+                priority: or(
+                    file.get("limits").and_then(|node| node.get("priority")),
+                    None,
+                    |n| whole(n).map(Some),
+                )?,
             },
             pools: pools
                 .iter()

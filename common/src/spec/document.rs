@@ -41,11 +41,11 @@ impl Spec {
             "connections",
             Some(connections.collect::<Map<_, _>>()),
         );
-        insert(
-            &mut document,
-            "limits",
-            self.limits.tasks.map(|tasks| json!({"tasks": tasks})),
-        );
+        let mut limits = json!({});
+        insert(&mut limits, "tasks", self.limits.tasks);
+        insert(&mut limits, "priority", self.limits.priority);
+        let is_said = self.limits.tasks.is_some() || self.limits.priority.is_some();
+        insert(&mut document, "limits", is_said.then_some(limits));
         insert(
             &mut document,
             "pools",

@@ -176,11 +176,19 @@ static RUN_LIMITS: Fields = Fields {
     tag: None,
     shorthand: None,
     is_merged: false,
-    keys: &[Key::new(
-        "tasks",
-        Shape::Whole(1, TASKS_MAX),
-        "Tasks at once over all steps.",
-    )],
+    keys: &[
+        Key::new(
+            "tasks",
+            Shape::Whole(1, TASKS_MAX),
+            "Tasks at once over all steps.",
+        ),
+        Key::new(
+            "priority",
+            Shape::Whole(1, 9),
+            "Which of several runs gets a free slot first: 9 before 1, and 5 where nothing is said. A \
+             run that has nothing under way counts one more with each minute that it waits.",
+        ),
+    ],
 };
 
 static POOLS: Named = Named {

@@ -48,6 +48,10 @@ pub struct Spec {
 pub struct RunLimits {
     /// Tasks at once over all steps; `None` leaves it to the workers' slots.
     pub tasks: Option<u32>,
+    /// Which of several runs gets a free slot first, from 1 to 9. Left out of the canonical form where
+    /// nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
 }
 
 /// A limit with a name.

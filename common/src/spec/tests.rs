@@ -36,7 +36,7 @@ connections:
   source: {type: sqlite, path: a.db, read_only: true}
   target: {type: postgres, url: "postgres://u:${env:PW}@h/x", max_connections: 8, read_only: false}
   locked: {type: postgres, url: "${file:/run/url}", read_only: true}
-limits: {tasks: 48}
+limits: {tasks: 48, priority: 7}
 pools: {legacy_reads: {tasks: 12}, evenings: {tasks: 3}}
 schedule: {cron: "15 */2 * * mon-fri", tz: Europe/Berlin, catch_up: all, overlap: queue}
 environments:
@@ -45,7 +45,7 @@ environments:
     params: {since: {type: date, default: 2013-01-31}}
     connections: {target: {type: postgres, url: "${env:DEV_URL}", max_connections: 2, read_only: false}, source: {path: dev.db}}
     schedule: {cron: "5 3 * * *", tz: UTC, catch_up: none, overlap: skip}
-    limits: {tasks: 2}
+    limits: {tasks: 2, priority: 3}
     pools: {evenings: {tasks: 1}}
     steps: {orders: {enabled: false}}
 defaults:

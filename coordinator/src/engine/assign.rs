@@ -1,7 +1,8 @@
 //! Chooses which pending tasks the parked pulls receive.
 //! Never performs I/O, never reads the clock itself, never looks at a paused or ended run.
 //!
-//! Fairness is by run first and by step second: one wide step must not starve a small run.
+//! Fairness is by run first and by step second: one wide step must not starve a small run. Whose turn
+//! it is among runs, `highwater_common::turn` says.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +10,7 @@ use highwater_common::id::{ConnectionName, RunId, SessionId, StepName, WorkerId}
 use highwater_common::outage::Gate;
 use highwater_common::record::{RunIntent, TaskAddress};
 use highwater_common::status::RunStatus;
+use highwater_common::turn::{PRIORITY_MAX, Turn};
 
 use super::budget::{Budgets, Uses, uses};
 use super::followed::{released, waits_with_its_close};
@@ -51,7 +53,7 @@ pub(crate) fn assign(
         let next = queues
             .iter_mut()
             .enumerate()
-            .min_by_key(|(_, queue)| (queue.open, queue.served));
+            .min_by_key(|(_, queue)| queue.turn());
         let Some((at, queue)) = next else { break };
         turn = u64::saturating_add(turn, 1);
         match queue.next(turn, &mut seats, &mut pools) {
@@ -79,6 +81,8 @@ struct RunQueue<'a> {
     /// A fence waits for no limit: it is what ends the attempts that use it up.
     is_fencing: bool,
     served: Served,
+    /// For how long nothing of it has moved.
+    waited_millis: i64,
     budgets: Budgets<'a>,
     /// Connections that are away, and that a task of this round asks.
     asked: BTreeSet<&'a ConnectionName>,
@@ -138,11 +142,24 @@ impl<'a> RunQueue<'a> {
             open_max: open_max.map_or(u64::MAX, u64::from),
             is_fencing,
             served,
+            waited_millis: run
+                .moved_millis
+                .map_or(0, |at| now_millis.saturating_sub(at)),
             budgets: Budgets::of_run(run),
             asked: BTreeSet::new(),
             now_millis,
             steps,
         })
+    }
+
+    /// Where it stands among the runs. What ends a cancelled one waits for no priority: others wait for
+    /// its end.
+    fn turn(&self) -> Turn {
+        let priority = match self.is_fencing {
+            true => PRIORITY_MAX,
+            false => self.run.priority(),
+        };
+        Turn::of(priority, self.open, self.waited_millis, self.served)
     }
 
     /// The next task, and who gets it. A step that gives none is not asked again: slots and limits

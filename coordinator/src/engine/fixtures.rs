@@ -240,6 +240,7 @@ impl View {
             steps,
             damage: None,
             outages: Outages::default(),
+            moved_millis: None,
             orders,
         };
         self.cluster.runs.insert(id, run);

@@ -16,6 +16,7 @@ use highwater_common::plan::{PhaseKind, Plan};
 use highwater_common::record::{RunIntent, RunRecord, TaskAddress, WorkerRecord};
 use highwater_common::spec::Spec;
 use highwater_common::status::{RunStatus, StepStatus};
+use highwater_common::turn::PRIORITY;
 
 use super::leases::{Leases, OpenLease};
 use super::outages::Outages;
@@ -101,6 +102,10 @@ pub(crate) struct Run {
     pub(crate) damage: Option<String>,
     /// The connections that could not be reached lately.
     pub(crate) outages: Outages,
+    /// When the leader first looked after anything of it had moved, or after it was first seen in this
+    /// term: in milliseconds since 1970, by the leader's clock. What it has waited since then only
+    /// decides whose turn it is.
+    pub(crate) moved_millis: Option<i64>,
     /// What the workers are told of a step, by generation.
     pub orders: BTreeMap<(StepName, u32), OrderText>,
 }
@@ -158,6 +163,13 @@ impl Run {
     #[must_use]
     pub(crate) fn tasks_max(&self) -> Option<u32> {
         self.record.controls.limits.tasks.or(self.spec.limits.tasks)
+    }
+
+    /// Its priority among runs: what an operator said, or else its file.
+    #[must_use]
+    pub(crate) fn priority(&self) -> u32 {
+        let said = self.record.controls.limits.priority;
+        said.or(self.spec.limits.priority).unwrap_or(PRIORITY)
     }
 
     /// How many tasks of a step may be open at once.

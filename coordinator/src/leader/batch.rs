@@ -247,6 +247,7 @@ impl Batch {
             let Some(run) = cluster.runs.get_mut(&change.run) else {
                 continue;
             };
+            run.moved_millis = None;
             let Some(step) = run.steps.get_mut(&change.address.step) else {
                 continue;
             };

@@ -46,6 +46,7 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, whole: Arc<
         steps,
         damage,
         outages: Outages::default(),
+        moved_millis: None,
         orders: BTreeMap::new(),
     }
 }

@@ -42,11 +42,16 @@ impl Leader {
     /// Hands pending tasks to the parked pulls.
     pub(super) async fn hand_out(&mut self) -> Result<(), TermEnded> {
         self.has_more = false;
+        let now = self.clock.wall_millis();
+        let waiting = self.cluster.runs.values_mut();
+        for run in waiting.filter(|run| run.wants_work()) {
+            run.moved_millis.get_or_insert(now);
+        }
         let seats = self.parking.seats();
         if seats.is_empty() {
             return Ok(());
         }
-        let grants = assign(&self.cluster, &seats, self.clock.wall_millis(), GRANTS_MAX);
+        let grants = assign(&self.cluster, &seats, now, GRANTS_MAX);
         if grants.is_empty() {
             return Ok(());
         }

@@ -435,7 +435,10 @@ fn nothing(pipeline: &PipelineName) -> Spec {
         version: 1,
         name: pipeline.clone(),
         connections: BTreeMap::new(),
-        limits: spec::RunLimits { tasks: None },
+        limits: spec::RunLimits {
+            tasks: None,
+            priority: None,
+        },
         pools: BTreeMap::new(),
         schedule: None,
         steps: BTreeMap::new(),

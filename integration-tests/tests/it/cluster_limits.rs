@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Ledger, Orders};
+use highwater_integration_tests::Etcd;
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Daemons, Ledger, Orders};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SLOW: &str = "attempt::reading=return(stall 40)";
@@ -45,6 +47,59 @@ async fn connection_limit_holds_across_workers() {
     let (_cluster, ledger) = run_limited(orders, &limited).await;
     // THEN never more than two were used
     assert_eq!(ledger.at_once, 2, "{ledger:?}");
+}
+
+/// Tasks of a run that are done.
+async fn done(cluster: &Daemons, pipeline: &str) -> u64 {
+    let args = ["status", pipeline, "--output=json"];
+    let finished = cluster.highwater(0, args, LIMIT).await.unwrap();
+    let run: Value = serde_json::from_str(&finished.stdout).unwrap();
+    run["tasks"]["done"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn two_runs_share_slots_fairly_and_old_ones_do_not_starve() {
+    // GIVEN a worker of four slots, and two runs that would each take all of them
+    let etcd = Etcd::start().await.unwrap();
+    let mut cluster = Daemons::new(ClusterOptions::default(), etcd.endpoint()).unwrap();
+    cluster.add_coordinator("test").await.unwrap();
+    let noop = |name: &str, tasks: u32, limits: &str| {
+        format!(
+            "version: 1\nname: {name}\n{limits}steps: {{w: {{strategy: {{type: noop, tasks: {tasks}, \
+             hold: 200ms}}}}}}\n"
+        )
+    };
+    cluster.submit(&noop("old", 200, "")).await.unwrap();
+    let address = cluster.address(0).to_owned();
+    let worker = cluster.prepare("w1", 4, &address, &[]);
+    worker.start().await.unwrap();
+    cluster.until_done(20).await.unwrap();
+    let before = done(&cluster, "old").await;
+    // WHEN the second comes, THEN it holds as many as the first one, which goes on
+    cluster.submit(&noop("new", 40, "")).await.unwrap();
+    cluster.until_ended(LIMIT).await.unwrap();
+    let meanwhile = done(&cluster, "old").await - before;
+    assert!(
+        (25..=75).contains(&meanwhile),
+        "{meanwhile} beside 40 of the other"
+    );
+    // WHEN a third one of a higher priority comes, THEN it gets what is free, and the first one waits
+    let before = done(&cluster, "old").await;
+    let urgent = noop("urgent", 40, "limits: {priority: 9}\n");
+    cluster.submit(&urgent).await.unwrap();
+    cluster.until_ended(LIMIT).await.unwrap();
+    let meanwhile = done(&cluster, "old").await - before;
+    assert!(meanwhile <= 20, "{meanwhile} beside 40 of the urgent one");
+    // AND WHEN an operator raises the first one over another, THEN it is the other that waits
+    cluster.submit(&noop("last", 40, "")).await.unwrap();
+    let args = ["limits", "old", "--priority", "8"];
+    let raised = cluster.highwater(0, args, LIMIT).await.unwrap();
+    assert!(raised.status.success(), "{raised:?}");
+    let args = ["wait", "old"];
+    let ended = cluster.highwater(0, args, LIMIT).await.unwrap();
+    assert!(ended.status.success(), "{ended:?}\n{}", cluster.logs());
+    let beside = done(&cluster, "last").await;
+    assert!(beside <= 20, "{beside} beside the raised one");
 }
 
 /// The pipeline of `orders` under another name, with a step that copies the same table once more.

@@ -276,6 +276,46 @@ fn one_slot_serves_runs_and_their_steps_in_turn() {
 }
 
 #[test]
+fn a_higher_priority_is_served_first_until_the_other_has_waited_for_minutes() {
+    // GIVEN two runs, of priority 5 and 7, and a single slot that becomes free again and again
+    const WIDE: &str = "    strategy: {type: noop, tasks: 50}\n";
+    let mut view_of = view("", &[("x", WIDE)]);
+    view_of.begin();
+    let low = view_of.run().id;
+    let mut other = view("limits: {priority: 7}\n", &[("x", WIDE)]);
+    other.rename(1, None);
+    other.begin();
+    let high = other.run().id;
+    view_of.cluster.runs.extend(other.cluster.runs);
+    // THEN the higher one gets it each time
+    let served = one_by_one(view_of, 6);
+    assert!(served.iter().all(|(run, _)| *run == high), "{served:?}");
+    let mut view_of = view("", &[("x", WIDE)]);
+    view_of.begin();
+    let mut other = view("limits: {priority: 7}\n", &[("x", WIDE)]);
+    other.rename(1, None);
+    other.begin();
+    view_of.cluster.runs.extend(other.cluster.runs);
+    let seat = Seat {
+        session: session(&mut view_of.cluster, 0, true),
+        free: 1,
+    };
+    let mut next_after = |minutes: i64| {
+        let run = view_of.cluster.runs.get_mut(&low).expect("there");
+        run.moved_millis = Some(NOW - minutes * 60_000);
+        assign(&view_of.cluster, &[seat], NOW, 10)[0].run
+    };
+    // WHEN the lower one has waited for as many minutes as the other is ahead, and one more
+    // THEN it is its turn, and not before
+    assert_eq!((next_after(1), next_after(3)), (high, low));
+    // AND an operator's word wins over the file's
+    let run = view_of.cluster.runs.get_mut(&low).expect("there");
+    run.moved_millis = Some(NOW);
+    run.record.controls.limits.priority = Some(9);
+    assert_eq!(assign(&view_of.cluster, &[seat], NOW, 10)[0].run, low);
+}
+
+#[test]
 fn a_noop_that_nobody_holds_keeps_no_other_step_waiting() {
     let mut view = view(
         "",
