@@ -117,6 +117,16 @@ fn way(
         ));
         return None;
     }
+    let authority = endpoint.split("://").last().unwrap_or_default();
+    if authority.split('/').next().is_some_and(|host| host.contains('@')) {
+        // Not repeated: it goes to the log.
+        problems.push(format!(
+            "no {} are sent: the endpoint holds a user or a password, which belong into \
+             OTEL_EXPORTER_OTLP_HEADERS",
+            signal.name()
+        ));
+        return None;
+    }
     Some(Way {
         endpoint,
         authority: said("CERTIFICATE"),
@@ -154,6 +164,19 @@ mod tests {
             assert!(!settings.sends_something(), "{set:?}");
             assert!(settings.problems.is_empty(), "{set:?}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_with_a_password_is_refused_and_not_repeated() {
+        let settings = read(&[(ALL, "https://user:hunter2@c:4317/x")]);
+        assert!(!settings.sends_something());
+        assert_eq!(settings.problems.len(), 3);
+        let problems = settings.problems.concat();
+        assert!(
+            problems.contains("OTEL_EXPORTER_OTLP_HEADERS") && !problems.contains("hunter2"),
+            "{problems}"
+        );
+        assert!(read(&[(ALL, "http://c:4317/a@b")]).sends_something());
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! A receiver that is away: told once, and once more when it is back, however often sending fails.
+//! A receiver that is away: told once, and once more when it is back, however often sending fails;
+//! of one that comes and goes at most every ten minutes.
 //! Never decides what is sent again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
@@ -22,7 +24,14 @@ pub(super) struct Told<E> {
     endpoint: String,
     /// Batches lost since the receiver took one.
     lost: AtomicU64,
+    /// When it was told last that something is lost.
+    told: Mutex<Option<Instant>>,
+    /// Whether what is lost now was told.
+    is_told: AtomicBool,
 }
+
+/// How long nothing more is told of a receiver that takes one batch and loses another.
+const TOLD_EVERY: Duration = Duration::from_mins(10);
 
 impl<E> Told<E> {
     pub(super) fn of(signal: Signal, endpoint: &str, inner: E) -> Self {
@@ -31,21 +40,35 @@ impl<E> Told<E> {
             signal,
             endpoint: endpoint.to_owned(),
             lost: AtomicU64::new(0),
+            told: Mutex::new(None),
+            is_told: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it is time to tell of a loss.
+    fn tells(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|told| told.elapsed() >= TOLD_EVERY);
+        if is_due {
+            *told = Some(Instant::now());
+        }
+        is_due
     }
 
     fn note(&self, sent: OTelSdkResult) -> OTelSdkResult {
         let (signal, endpoint) = (self.signal.name(), &self.endpoint);
         match &sent {
             Ok(()) => {
+                // One that was told of is told of again; more of the same are not.
                 let lost = self.lost.swap(0, Ordering::Relaxed);
-                if lost > 0 {
+                if lost > 0 && self.is_told.swap(false, Ordering::Relaxed) {
                     tracing::info!(endpoint, lost, "{signal} are sent again");
                 }
             }
             Err(OTelSdkError::AlreadyShutdown) => {}
             Err(error) => {
-                if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+                if self.lost.fetch_add(1, Ordering::Relaxed) == 0 && self.tells() {
+                    self.is_told.store(true, Ordering::Relaxed);
                     tracing::warn!(endpoint, %error, "{signal} are not sent: work goes on without");
                 }
             }
