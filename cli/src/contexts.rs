@@ -242,7 +242,8 @@ mod tests {
         .unwrap();
         assert_eq!(prod.tls.ca, Some(home.path().join("highwater/ca.pem")));
         assert_eq!(prod.tls.server_name.as_deref(), Some("c"));
-        // a file that a flag names, then the variable, then what the cluster's own says
+        // a file that a flag names, then what the cluster's own says, then the variable, which may
+        // belong to another cluster
         let beside = home.path().join("highwater/me.token");
         assert_eq!(prod.token, Token::File(beside));
         let given = Environment {
@@ -250,7 +251,9 @@ mod tests {
             ..environment.clone()
         };
         let sends = |line: &str| load_order(line, &contexts, &given).unwrap().token;
-        assert_eq!(sends("highwater ls --context prod"), given.token);
+        assert_eq!(sends("highwater ls --context prod"), prod.token);
+        let addressed = sends("highwater ls --coordinator https://f:1");
+        assert_eq!(addressed, given.token);
         let flag = sends("highwater ls --context prod --token-file f");
         assert_eq!(flag, Token::File("f".into()));
         contexts.choose(EMBEDDED).unwrap();

@@ -101,8 +101,9 @@ fn settings(context: &Context<'_>) -> Result<Vec<Setting>, CliError> {
         }
         settings.push(setting);
     }
-    // What it is, is nobody's business but the cluster's.
-    if environment.token.is_there() {
+    // What it is, is nobody's business but the cluster's; a file beats it.
+    let has_file = |of: &Setting| of.name == "token-file" && of.value.is_some();
+    if environment.token.is_there() && !settings.iter().any(has_file) {
         settings.push(Setting {
             name: "token".to_owned(),
             value: Some("(not shown)".to_owned()),

@@ -118,7 +118,11 @@ fn way(
         return None;
     }
     let authority = endpoint.split("://").last().unwrap_or_default();
-    if authority.split('/').next().is_some_and(|host| host.contains('@')) {
+    if authority
+        .split('/')
+        .next()
+        .is_some_and(|host| host.contains('@'))
+    {
         // Not repeated: it goes to the log.
         problems.push(format!(
             "no {} are sent: the endpoint holds a user or a password, which belong into \
