@@ -3,8 +3,8 @@
 //!
 //! A higher priority comes first. Among equals the one with the fewest tasks under way does, so that
 //! they come to hold equally many; and among those the one that was served longest ago. A run that has
-//! nothing under way counts one more with each minute that it waits: whatever comes after it, its turn
-//! comes.
+//! nothing under way counts one more with each minute that it waits, until it is ahead of every priority:
+//! whatever comes after it, its turn comes.
 
 use std::cmp::Ordering;
 
@@ -37,8 +37,22 @@ impl Turn {
         };
         let aged = u64::try_from(aged.unwrap_or(0)).unwrap_or(0);
         let priority = u64::from(priority.clamp(1, PRIORITY_MAX));
+        // Ahead of any priority is far enough: those that have come there share among themselves.
+        let ahead = u64::from(PRIORITY_MAX).saturating_add(1);
         Self {
-            level: priority.saturating_add(aged),
+            level: priority.saturating_add(aged).min(ahead),
+            open,
+            served,
+        }
+    }
+}
+
+impl Turn {
+    /// Ahead of all others, whatever they have waited.
+    #[must_use]
+    pub const fn first(open: u64, served: (u64, i64)) -> Self {
+        Self {
+            level: u64::MAX,
             open,
             served,
         }

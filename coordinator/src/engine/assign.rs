@@ -10,7 +10,7 @@ use highwater_common::id::{ConnectionName, RunId, SessionId, StepName, WorkerId}
 use highwater_common::outage::Gate;
 use highwater_common::record::{RunIntent, TaskAddress};
 use highwater_common::status::RunStatus;
-use highwater_common::turn::{PRIORITY_MAX, Turn};
+use highwater_common::turn::Turn;
 
 use super::budget::{Budgets, Uses, uses};
 use super::followed::{released, waits_with_its_close};
@@ -155,10 +155,10 @@ impl<'a> RunQueue<'a> {
     /// Where it stands among the runs. What ends a cancelled one waits for no priority: others wait for
     /// its end.
     fn turn(&self) -> Turn {
-        let priority = match self.is_fencing {
-            true => PRIORITY_MAX,
-            false => self.run.priority(),
-        };
+        if self.is_fencing {
+            return Turn::first(self.open, self.served);
+        }
+        let priority = self.run.priority();
         Turn::of(priority, self.open, self.waited_millis, self.served)
     }
 

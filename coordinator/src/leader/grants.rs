@@ -45,7 +45,9 @@ impl Leader {
         let now = self.clock.wall_millis();
         let waiting = self.cluster.runs.values_mut();
         for run in waiting.filter(|run| run.wants_work()) {
-            run.moved_millis.get_or_insert(now);
+            // A clock that was put back must not keep it from aging.
+            let at = run.moved_millis.get_or_insert(now);
+            *at = (*at).min(now);
         }
         let seats = self.parking.seats();
         if seats.is_empty() {

@@ -110,7 +110,10 @@ async fn admit(
     }
     let caller = request.extensions().get::<Caller>();
     let name = caller.and_then(|caller| caller.certificate.clone());
-    if name.as_deref().is_some_and(is_misleading) {
+    if name
+        .as_deref()
+        .is_some_and(|name| is_misleading(&without_controls(name)))
+    {
         return Err(Status::permission_denied(
             "the name in the certificate reads like what is said of a caller; use one without \
              `(certificate)`, `(token)` and `passed on by`",
@@ -159,11 +162,14 @@ fn is_misleading(name: &str) -> bool {
 }
 
 fn with_printable_name(principal: Principal) -> Principal {
-    let who = principal.who.chars().filter(|one| !one.is_control());
     Principal {
-        who: who.collect(),
+        who: without_controls(&principal.who),
         ..principal
     }
+}
+
+fn without_controls(name: &str) -> String {
+    name.chars().filter(|one| !one.is_control()).collect()
 }
 
 /// What is said of a call that somebody passes on who is no coordinator here: it would count as his.

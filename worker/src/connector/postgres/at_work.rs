@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 
-use super::errors::is_answer;
+use super::errors::is_full;
 use super::ledger::SessionMark;
 use super::session::{Endpoint, SessionRole};
 use crate::connector::{ConnectorError, Doing};
@@ -143,7 +143,7 @@ impl Looker<'_> {
         // A server that lets nobody else in is not silent; what its sessions do is not known.
         let is_at_work = match &seen {
             Ok(seen) => seen.iter().any(|one| one.is_active == Some(true)),
-            Err(error) => is_answer(error),
+            Err(error) => is_full(error),
         };
         if is_at_work {
             self.doing.is_at_work();

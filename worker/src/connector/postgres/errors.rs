@@ -41,11 +41,9 @@ pub(super) async fn stumble(name: &str) -> Result<(), sqlx::Error> {
     hit.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))
 }
 
-/// True when it is what a server said, whatever that is.
-pub(super) fn is_answer(error: &ConnectorError) -> bool {
-    let source = error.source.as_ref();
-    let told = source.and_then(|source| source.downcast_ref::<sqlx::Error>());
-    told.is_some_and(|told| told.as_database_error().is_some())
+/// True when a server is there, and lets nobody else in for now.
+pub(super) fn is_full(error: &ConnectorError) -> bool {
+    error.report.code == ErrorCode::TooManyConnections.as_str()
 }
 
 /// True when the server answered with this SQLSTATE.

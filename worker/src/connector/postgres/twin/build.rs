@@ -220,13 +220,11 @@ impl Building<'_> {
         stumble("build::before_finish").await.map_err(failed)?;
         self.begin(conn, std::slice::from_ref(&self.table.name))
             .await?;
-        // Another attempt may have come to the end first, and somebody have said something of the table
-        // since.
+        // Somebody may have said something of the table since: that stays.
         let is_unfinished = is_unfinished(conn, self.table, &self.request.stream).await;
-        if !is_marked || is_unfinished.map_err(failed)? {
-            let finished = finish(conn, self.table, twin, is_marked).await;
-            finished.map_err(failed)?;
-        }
+        let is_marked = is_marked && is_unfinished.map_err(failed)?;
+        let finished = finish(conn, self.table, twin, is_marked).await;
+        finished.map_err(failed)?;
         conn.execute("commit").await.map(drop).map_err(failed)
     }
 }

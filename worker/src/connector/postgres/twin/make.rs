@@ -327,6 +327,11 @@ pub(super) async fn make_part(
     if placed.is_whole {
         return Ok(());
     }
+    if placed.is_another {
+        let part = part.label();
+        tracing::warn!(%table, "the {part} is left out: another index has its name");
+        return Ok(());
+    }
     if !placed.is_there {
         run_all(conn, index_statement(table, part, &placed.name)).await?;
     }

@@ -14,9 +14,10 @@ pub(super) struct Placed {
     pub(super) name: String,
     /// It is there, or the index that it is made of.
     pub(super) is_there: bool,
-    /// Nothing of it is missing: a key is more than its index. An index of the name that has other
-    /// columns is somebody else's, and is left as it is.
+    /// Nothing of it is missing: a key is more than its index.
     pub(super) is_whole: bool,
+    /// The index that has a key's name cannot be made that key: it is somebody else's.
+    pub(super) is_another: bool,
 }
 
 /// The names that a thing of a table may have, best first; none is the own name of another one.
@@ -88,18 +89,18 @@ pub(super) async fn part_name(
     // A check and an index of one table may share a name.
     let is_check = part.kind == PartKind::Check;
     let is_key = matches!(part.kind, PartKind::PrimaryKey | PartKind::Unique);
-    let found = sqlx::query_as::<_, (String, bool, bool)>(
+    let found = sqlx::query_as::<_, (String, bool, bool, bool)>(
         "select u.name, case when $4 then k.oid is not null else c.oid is not null end as is_there, \
            case when $4 then k.oid is not null \
            when c.oid is null then false \
            else not $5 or exists (select from pg_constraint q where q.conindid = c.oid \
-             and q.conrelid = t.oid) or not i.indisunique or i.indpred is not null \
+             and q.conrelid = t.oid) end as is_whole, \
+           c.oid is not null and (not i.indisunique or i.indpred is not null \
+             or i.indexprs is not null or 0 <> any (i.indoption::int2[]) \
              or (i.indnatts > i.indnkeyatts) <> (position(' INCLUDE (' in $6) > 0) \
-             or 0 <> any (i.indoption::int2[]) or not coalesce((select starts_with($6, \
-               'USING btree (' || string_agg(quote_ident(a.attname), ', ' order by m.place) || ')') \
-               from unnest(i.indkey::int2[]) with ordinality m (attnum, place) join pg_attribute a \
-               on a.attrelid = t.oid and a.attnum = m.attnum where m.place <= i.indnkeyatts), \
-               false) end as is_whole \
+             or (select not (array_agg(a.attname::text) <@ $7::text[] \
+               and array_agg(a.attname::text) @> $7::text[]) from pg_attribute a \
+               where a.attrelid = t.oid and a.attnum = any (i.indkey::int2[]))) as is_another \
          from unnest($3::text[]) with ordinality u (name, place) \
          join pg_namespace n on n.nspname = $1 \
          join pg_class t on t.relnamespace = n.oid and t.relname = $2 \
@@ -115,12 +116,14 @@ pub(super) async fn part_name(
     .bind(is_check)
     .bind(is_key)
     .bind(&part.definition)
+    .bind(part.reads.as_slice())
     .fetch_one(conn)
     .await?;
     Ok(Placed {
         name: found.0,
         is_there: found.1,
         is_whole: found.2,
+        is_another: is_key && found.3,
     })
 }
 
