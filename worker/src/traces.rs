@@ -1,5 +1,5 @@
 //! The spans of an attempt. All of them belong to the trace of the attempt's run, whichever worker has
-//! it. Never says what is in a row.
+//! it. Never says what is in a row, but for the bounds of its partition.
 
 use highwater_common::assignment::{Assignment, Outcome, Work};
 use highwater_net::trace;
